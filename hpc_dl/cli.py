@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hpc-dl`: the table of verbs. Each verb is a file of `commands/`, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from hpc_dl.environment import environment
+from hpc_dl.errors import HpcDlError, nearest
+
+COMMANDS = {
+    "train": "train a recipe or your own model, on one process or under mpiexec and srun",
+    "recipes": "list the recipes",
+    "report": "scaling report of any number of runs",
+    "predict": "step time and efficiency at machine sizes not yet measured",
+    "bench": "measure collectives and fit latency and bandwidth",
+    "machines": "the supercomputers hpc_dl knows",
+    "job": "show, check, submit, watch or cancel a batch job",
+    "sweep": "run a scaling study in one command",
+    "doctor": "check this place, or explain a failed job's log",
+}
+USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the return value is the exit code (0 good, 2 a request that cannot be met)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if words else USER_ERROR
+    if words[0] == "--version":
+        from hpc_dl import __version__
+
+        print(__version__)
+        return 0
+    try:
+        if words[0] not in COMMANDS:
+            raise HpcDlError(f"hpc-dl {words[0]}", "no such command", nearest(words[0], COMMANDS))
+        command = importlib.import_module(f"hpc_dl.commands.{words[0]}")
+        return int(command.main(words[1:], environment()))
+    except HpcDlError as error:
+        print(f"hpc-dl: {error}", file=sys.stderr)
+        return USER_ERROR
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    return (
+        "usage: hpc-dl COMMAND [ARGUMENT ...]\n\n"
+        "Data-parallel training on supercomputers.\n\n"
+        f"{rows}\n\n"
+        "hpc-dl COMMAND --help tells more; hpc-dl --version names the release."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

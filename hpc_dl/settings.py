@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of a training run: frozen dataclasses, checked when built, a docstring under each field.
+
+Flags and TOML files are derived from these classes (`arguments.py`); this module knows neither. Units are in the names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hpc_dl.errors import HpcDlError
+
+
+def _require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise HpcDlError(f"{name} = {value!r}", "out of range", f"give a value that is {rule}")
+
+
+def _positive(name: str, value: float | None) -> None:
+    _require(value is None or value > 0, name, value, "greater than 0")
+
+
+def _not_negative(name: str, value: float) -> None:
+    _require(value >= 0, name, value, "0 or greater")
+
+
+def _import_path(name: str, value: str) -> None:
+    _require(value.count(":") == 1 and all(value.split(":")), name, value, "an import path such as package.module:name")
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What is trained: a plain torch module and its loss, named by import path."""
+
+    model: str = "hpc_dl.models.mnist_cnn:MnistCnn"
+    """Import path of a class or function that returns a torch.nn.Module."""
+    model_options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments for the model."""
+    loss: str = "torch.nn.functional:nll_loss"
+    """Import path of loss(output, target) -> mean over the batch, or of a class whose instance is called so."""
+    metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    """Metrics of the evaluation: names from hpc_dl.training.metrics, or import paths of metric(output, target)."""
+    after: str = ""
+    """Import path of a function called once after training as after(model, session, run_folder); empty for none."""
+
+    def __post_init__(self) -> None:
+        _import_path("task.model", self.model)
+        _import_path("task.loss", self.loss)
+        if self.after:
+            _import_path("task.after", self.after)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where the samples come from."""
+
+    source: str = "hpc_dl.data.digits:load"
+    """Import path of a function that returns hpc_dl.data.Data (training and evaluation samples)."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments for the source, such as the folder of the files."""
+    workers: int = 0
+    """Loader processes per rank for data that is not in memory; 0 loads in the training process."""
+    shuffle: bool = True
+    """A new order every epoch, the same on all ranks."""
+
+    def __post_init__(self) -> None:
+        _import_path("data.source", self.source)
+        _not_negative("data.workers", self.workers)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and in what portions."""
+
+    epochs: int = 1
+    """Passes over the training samples; ignored where steps is given."""
+    steps: int | None = None
+    """Optimizer steps in all, over as many epochs as it takes."""
+    local_batch: int | None = 64
+    """Samples per rank and step (weak scaling); null where global_batch is given."""
+    global_batch: int | None = None
+    """Samples per step over all ranks (strong scaling); overrides local_batch."""
+    accumulation: int = 1
+    """Micro-steps per optimizer step; the batch of a rank is cut into so many parts, exchanged once."""
+    drop_last: bool = False
+    """Leave out the last batch of an epoch where it is smaller than the others."""
+    clip_norm: float | None = None
+    """Largest 2-norm of the averaged gradient; null for no clipping."""
+    evaluate_every_epochs: int = 1
+    """Evaluate after so many epochs and at the end; 0 only at the end."""
+    seed: int = 0
+    """Seed of the initial weights and of the order of samples (all ranks), and of dropout and the like (per rank)."""
+
+    def __post_init__(self) -> None:
+        _positive("training.epochs", self.epochs)
+        _positive("training.steps", self.steps)
+        _positive("training.local_batch", self.local_batch)
+        _positive("training.global_batch", self.global_batch)
+        _positive("training.accumulation", self.accumulation)
+        _positive("training.clip_norm", self.clip_norm)
+        _not_negative("training.evaluate_every_epochs", self.evaluate_every_epochs)
+        if self.local_batch is None and self.global_batch is None:
+            raise HpcDlError("training", "neither local_batch nor global_batch is given", "give one of the two")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The update rule."""
+
+    name: Literal["sgd", "adam", "adamw", "lars", "lamb"] = "sgd"
+    """Which optimizer."""
+    learning_rate: float = 0.01
+    """Rate for one rank; schedule.scaling says what becomes of it on more."""
+    momentum: float = 0.9
+    """Momentum of sgd and lars."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running means of adam, adamw and lamb."""
+    weight_decay: float = 0.0
+    """Decay of weights; biases and one-dimensional (normalisation) parameters are left out."""
+
+    def __post_init__(self) -> None:
+        _positive("optimizer.learning_rate", self.learning_rate)
+        _not_negative("optimizer.momentum", self.momentum)
+        _not_negative("optimizer.weight_decay", self.weight_decay)
+        _require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "two numbers in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """The learning rate as a function of the step."""
+
+    scaling: Literal["linear", "sqrt", "none"] = "linear"
+    """The rate grows with the world size linearly, with its square root, or not at all."""
+    warmup_steps: int = 0
+    """Steps over which the rate climbs from the one-rank value to the scaled one."""
+    decay: Literal["none", "cosine", "step", "polynomial"] = "none"
+    """How the rate falls after warm-up."""
+    decay_every_steps: int = 1000
+    """decay = "step": steps between two falls."""
+    decay_factor: float = 0.1
+    """decay = "step": factor of each fall."""
+    power: float = 1.0
+    """decay = "polynomial": 1 is a straight line to final_fraction."""
+    final_fraction: float = 0.0
+    """decay = "cosine" or "polynomial": fraction of the scaled rate left at the last step."""
+
+    def __post_init__(self) -> None:
+        _not_negative("schedule.warmup_steps", self.warmup_steps)
+        _positive("schedule.decay_every_steps", self.decay_every_steps)
+        _positive("schedule.decay_factor", self.decay_factor)
+        _positive("schedule.power", self.power)
+        _require(0 <= self.final_fraction <= 1, "schedule.final_fraction", self.final_fraction, "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class ExchangeSettings:
+    """How ranks average their gradients."""
+
+    engine: Literal["auto", "horovod", "torch", "single"] = "auto"
+    """Horovod, torch.distributed, or one process; auto picks and says why."""
+    bucket_megabytes: float = 25.0
+    """Gradients are summed in buckets of about this size while backward still runs."""
+    compression: Literal["none", "fp16", "bf16"] = "none"
+    """Type of the gradients on the wire."""
+    adasum: bool = False
+    """Horovod's adaptive sum in place of the mean."""
+    host_staging: bool = False
+    """Slow: copy gradients through host memory for an engine that cannot reach the device."""
+    timeout_seconds: float = 1800.0
+    """How long a collective may wait for the other ranks."""
+    check_every_steps: int = 0
+    """Compare checksums of parameters and buffers over ranks every so many steps; 0 for never."""
+
+    def __post_init__(self) -> None:
+        _positive("exchange.bucket_megabytes", self.bucket_megabytes)
+        _positive("exchange.timeout_seconds", self.timeout_seconds)
+        _not_negative("exchange.check_every_steps", self.check_every_steps)
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """What a rank computes on, and in which precision."""
+
+    name: Literal["auto", "cpu", "cuda", "xpu"] = "auto"
+    """auto picks and says why."""
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    """fp32 and fp64: the type of everything; bf16 and fp16: autocast over fp32 weights."""
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    """Float32 matrix products on tensor cores: highest is plain fp32, high is TF32."""
+    channels_last: bool = False
+    """Keep images and convolution weights with channels innermost."""
+    compile: bool = False
+    """Run the model through torch.compile."""
+    ipex: bool = False
+    """Optimise the model with Intel's extension for PyTorch, where it is installed."""
+    sync_batchnorm: bool = False
+    """Batch normalisation over the global batch."""
+    threads: int | None = None
+    """CPU threads per rank; null takes the rank's share of the cores it may run on."""
+
+    def __post_init__(self) -> None:
+        _positive("device.threads", self.threads)
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """What is written while training."""
+
+    folder: str | None = None
+    """The run's folder; null makes runs/NAME-RANKS-TIME."""
+    window_steps: int = 10
+    """Steps per line of the log."""
+    warmup_steps: int = 10
+    """Steps at the start that are marked and left out of every statement."""
+    progress: Literal["auto", "bar", "lines", "none"] = "auto"
+    """A bar on a terminal, a line per window in a batch log."""
+
+    def __post_init__(self) -> None:
+        _positive("log.window_steps", self.window_steps)
+        _not_negative("log.warmup_steps", self.warmup_steps)
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """What survives the end of the job."""
+
+    every_epochs: int = 0
+    """Write a checkpoint after so many epochs; 0 for none but the last."""
+    every_steps: int = 0
+    """Write a checkpoint after so many steps; 0 for none."""
+    keep: int = 2
+    """How many checkpoints stay."""
+    last: bool = False
+    """Write one at the end of training."""
+    resume: Literal["never", "auto", "must"] = "never"
+    """auto continues from the newest whole checkpoint of the run's folder where there is one; must insists."""
+
+    def __post_init__(self) -> None:
+        _not_negative("checkpoint.every_epochs", self.every_epochs)
+        _not_negative("checkpoint.every_steps", self.every_steps)
+        _positive("checkpoint.keep", self.keep)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training run."""
+
+    name: str = "run"
+    """Label of the run in logs and reports."""
+    task: TaskSettings = TaskSettings()
+    data: DataSettings = DataSettings()
+    training: TrainingSettings = TrainingSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
+    device: DeviceSettings = DeviceSettings()
+    log: LogSettings = LogSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
