@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimizers by name, with weight decay only where it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from hpc_dl.errors import HpcDlError, nearest
+from hpc_dl.settings import OptimizerSettings
+
+Groups = Sequence[dict[str, Any]]
+
+
+def build(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
+    """An optimizer for the trainable parameters of a model.
+
+    Raises:
+        HpcDlError: There is nothing to train, or no such optimizer.
+    """
+    if settings.name not in OPTIMIZERS:
+        raise HpcDlError(f"optimizer {settings.name!r}", "no such optimizer", nearest(settings.name, OPTIMIZERS))
+    return OPTIMIZERS[settings.name](decay_groups(model, settings.weight_decay), settings)
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: matrices and filters decay; biases and one-dimensional (normalisation) parameters do not.
+
+    The usual split for large batches (Goyal et al. 2017, arXiv:1706.02677, section 5.1; You et al. 2019,
+    arXiv:1904.00962). Frozen parameters are left out, shared ones counted once.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise HpcDlError(
+            "optimizer", "the model has no trainable parameter", "set requires_grad on what shall be trained"
+        )
+    decayed = [parameter for parameter in trainable if parameter.ndim > 1]
+    spared = [parameter for parameter in trainable if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _sgd(groups: Groups, settings: OptimizerSettings) -> Optimizer:
+    return torch.optim.SGD(groups, settings.learning_rate, momentum=settings.momentum)
+
+
+def _adam(groups: Groups, settings: OptimizerSettings) -> Optimizer:
+    return torch.optim.Adam(groups, settings.learning_rate, betas=settings.betas)
+
+
+def _adamw(groups: Groups, settings: OptimizerSettings) -> Optimizer:
+    return torch.optim.AdamW(groups, settings.learning_rate, betas=settings.betas)
+
+
+OPTIMIZERS: dict[str, Callable[[Groups, OptimizerSettings], Optimizer]] = {"sgd": _sgd, "adam": _adam, "adamw": _adamw}
