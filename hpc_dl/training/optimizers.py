@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from hpc_dl.errors import HpcDlError, nearest
 from hpc_dl.settings import OptimizerSettings
+from hpc_dl.training.layerwise import Lamb, Lars
 
 Groups = Sequence[dict[str, Any]]
 
@@ -56,4 +57,18 @@ def _adamw(groups: Groups, settings: OptimizerSettings) -> Optimizer:
     return torch.optim.AdamW(groups, settings.learning_rate, betas=settings.betas)
 
 
-OPTIMIZERS: dict[str, Callable[[Groups, OptimizerSettings], Optimizer]] = {"sgd": _sgd, "adam": _adam, "adamw": _adamw}
+def _lars(groups: Groups, settings: OptimizerSettings) -> Optimizer:
+    return Lars(groups, settings.learning_rate, momentum=settings.momentum)
+
+
+def _lamb(groups: Groups, settings: OptimizerSettings) -> Optimizer:
+    return Lamb(groups, settings.learning_rate, betas=settings.betas)
+
+
+OPTIMIZERS: dict[str, Callable[[Groups, OptimizerSettings], Optimizer]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "adamw": _adamw,
+    "lars": _lars,
+    "lamb": _lamb,
+}

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine is: the few collectives everything else is built on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from hpc_dl.cluster.rank import RankRecord
+
+if TYPE_CHECKING:
+    from hpc_dl.devices.base import Device
+
+Op = Literal["sum", "max", "min"]
+
+
+class Work(Protocol):
+    """A collective under way."""
+
+    def wait(self) -> None:
+        """Return when the result is in the tensor (on a GPU: when the current stream may use it)."""
+
+
+class Done:
+    """A collective that had nothing to do."""
+
+    def wait(self) -> None:
+        return None
+
+
+class Engine(ABC):
+    """How ranks talk. All ranks call the same methods in the same order."""
+
+    name: ClassVar[str]
+    backend: str = "none"
+    """What moves the bytes: mpi, gloo, nccl, xccl or none."""
+    why: str = "asked for"
+    """Why this engine was picked."""
+    rank: int = 0
+    world_size: int = 1
+
+    @abstractmethod
+    def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
+        """Join the other ranks. Sets rank and world_size as this engine sees them."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Leave in order; all ranks call it."""
+
+    def abort(self, code: int) -> None:
+        """End the job on all ranks as far as the engine can; the caller then leaves its process. Default: nothing."""
+
+    @abstractmethod
+    def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
+        """Start to reduce a contiguous tensor over all ranks, in place; `name` is the same on all ranks."""
+
+    @abstractmethod
+    def broadcast_bytes(self, tensor: Tensor, root: int, name: str) -> None:
+        """Overwrite a contiguous uint8 tensor with the root's."""
+
+    @abstractmethod
+    def gather(self, value: Any) -> list[Any] | None:
+        """The picklable values of all ranks in order of rank on rank 0 (None elsewhere)."""
+
+    @abstractmethod
+    def broadcast(self, value: Any, root: int = 0) -> Any:
+        """The root's picklable value on every rank."""
+
+    def adasum_async(self, tensor: Tensor, name: str) -> Work:
+        """Like `reduce_async`, with Horovod's adaptive sum; only where `supports_adasum`."""
+        raise NotImplementedError(self.name)
+
+    supports_adasum: ClassVar[bool] = False
+
+    # What follows is the same for every engine.
+
+    def reduce(self, tensor: Tensor, op: Op, name: str = "reduce") -> Tensor:
+        """The tensor reduced over all ranks; the argument stays as it is."""
+        result = tensor.clone(memory_format=torch.contiguous_format)
+        self.reduce_async(result, op, name).wait()
+        return result
+
+    def average(self, tensor: Tensor, name: str = "average") -> Tensor:
+        """The mean over ranks, as the sum of values scaled by 1 / world size (xccl knows no other mean)."""
+        return self.reduce(tensor / self.world_size, "sum", name)
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        self.reduce(torch.zeros(1), "sum", "barrier")

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""torch.distributed as an engine: gloo on CPUs, nccl on CUDA, xccl on Xe GPUs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from hpc_dl.cluster.rank import RankRecord
+from hpc_dl.cluster.rendezvous import Address, find_address
+from hpc_dl.comm import mpi
+from hpc_dl.comm.base import Engine, Op, Work
+from hpc_dl.errors import HpcDlError
+
+if TYPE_CHECKING:
+    from hpc_dl.devices.base import Device
+
+OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
+
+
+class TorchEngine(Engine):
+    """The default process group of torch.distributed."""
+
+    name = "torch"
+
+    def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
+        self.backend = device.default_backend
+        # On Aurora the order is: MPI, then the device, then the process group; the caller has set the device by now.
+        address = find_address(environ) or _agree_through_mpi(record)
+        timeout = timedelta(seconds=timeout_seconds)
+        store = _store(address, record, timeout)
+        dist.init_process_group(
+            self.backend,
+            store=store,
+            rank=record.rank,
+            world_size=record.world_size or 1,
+            timeout=timeout,
+            device_id=None if self.backend == "gloo" else device.torch_device,
+        )
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self._device = device.torch_device if self.backend != "gloo" else torch.device("cpu")
+
+    def stop(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def abort(self, code: int) -> None:
+        # Where ranks were started over MPI, MPI reaches all of them; elsewhere peers see the broken connection.
+        if mpi.world_size() not in (None, 1):
+            mpi.abort(code)
+
+    def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
+        if tensor.device.type == self._device.type:
+            return dist.all_reduce(tensor, op=OPS[op], async_op=True)
+        return _Staged(tensor, self._device, op)
+
+    def broadcast_bytes(self, tensor: Tensor, root: int, name: str) -> None:
+        moved = tensor.to(self._device)
+        dist.broadcast(moved, src=root)
+        if moved is not tensor:
+            tensor.copy_(moved)
+
+    def gather(self, value: Any) -> list[Any] | None:
+        values = [None] * self.world_size if self.rank == 0 else None
+        dist.gather_object(value, values, dst=0)
+        return values
+
+    def broadcast(self, value: Any, root: int = 0) -> Any:
+        values = [value]
+        dist.broadcast_object_list(values, src=root, device=self._device)
+        return values[0]
+
+
+class _Staged:
+    """A reduction of a tensor that lives elsewhere than the backend can reach."""
+
+    def __init__(self, tensor: Tensor, device: torch.device, op: Op) -> None:
+        self._tensor = tensor
+        self._moved = tensor.to(device)
+        self._work = dist.all_reduce(self._moved, op=OPS[op], async_op=True)
+
+    def wait(self) -> None:
+        self._work.wait()
+        self._tensor.copy_(self._moved)
+
+
+def _agree_through_mpi(record: RankRecord) -> Address:
+    """Rank 0 proposes itself and a free port; MPI tells the others."""
+    if mpi.module() is None:
+        raise HpcDlError(
+            "engine 'torch'",
+            f"{record.launcher} names no address for the ranks to meet, and mpi4py, which could agree on one, is missing",
+            "set MASTER_ADDR and MASTER_PORT for all ranks, or install mpi4py",
+        )
+    if mpi.world_size() != record.world_size:
+        raise HpcDlError(
+            f"a world of {record.world_size} ranks, as {record.launcher} announces",
+            f"MPI sees {mpi.world_size()}",
+            "start the ranks with the mpiexec of the MPI that mpi4py is built for (`python -m mpi4py --mpi-lib-version`)",
+        )
+    alone = record.local_world_size == record.world_size
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    return Address(*mpi.broadcast(("127.0.0.1" if alone else socket.gethostname(), port)))
+
+
+def _store(address: Address, record: RankRecord, timeout: timedelta) -> dist.Store:
+    try:
+        return dist.TCPStore(address.host, address.port, record.world_size, record.rank == 0, timeout)
+    except (RuntimeError, dist.DistError) as error:
+        raise HpcDlError(
+            f"a meeting of all ranks at {address.host}:{address.port}",
+            str(error).splitlines()[0],
+            "check that the first host's name resolves on all nodes, that the port is free, and that all ranks started",
+        ) from error

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hpc-dl train NAME`: train a recipe, or the model and data of a TOML file, on this rank."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hpc_dl import arguments, recipes
+from hpc_dl.cluster.rank import detect_rank
+from hpc_dl.errors import HpcDlError
+from hpc_dl.settings import Settings
+
+USAGE = """usage: hpc-dl train NAME|FILE.toml [--group.setting VALUE ...] [--print_settings]
+
+Trains a recipe by name (`hpc-dl recipes` lists them) or the model and data of a TOML file, on one process or, started by
+mpiexec, srun or torchrun, on many. A TOML file may begin with `recipe = "NAME"` and changes what it names.
+--print_settings shows the effective settings as TOML and trains nothing."""
+
+
+def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Train; 0 when training came to its end."""
+    started = time.time()
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE, end="\n\n")
+        arguments.settings_parser("hpc-dl train NAME", Settings()).print_help()
+        return 0 if words else 2
+    try:
+        settings = read_settings(words[0], [word for word in words[1:] if word != "--print_settings"])
+    except HpcDlError:
+        if detect_rank(environ).rank == 0:  # all ranks read the same words: one of them speaks
+            raise
+        return 2
+    if "--print_settings" in words:
+        print(arguments.to_toml(settings), end="")
+        return 0
+    from hpc_dl.run import train
+
+    outcome = train(settings, environ, started)
+    sys.stdout.flush()
+    return 0 if outcome.reason == "finished" else 1
+
+
+def read_settings(target: str, flags: Sequence[str]) -> Settings:
+    """The settings of a recipe or TOML file with flags on top."""
+    path = Path(target)
+    if path.suffix == ".toml":
+        values = arguments.read_toml(path)
+        base = recipes.load(values.pop("recipe")) if "recipe" in values else Settings(name=path.stem)
+        base = arguments.from_mapping(base, values, str(path))
+    else:
+        base = recipes.load(target)
+    return arguments.from_flags(base, flags)

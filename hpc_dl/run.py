@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run: builds every part once, in order, and starts the trainer. The page to read first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hpc_dl import arguments
+from hpc_dl.cluster.variables import RUN_FOLDER
+from hpc_dl.data.base import Data
+from hpc_dl.errors import HpcDlError
+from hpc_dl.scaling.records import LOG_NAME, LogWriter, read_run
+from hpc_dl.session import Session, start
+from hpc_dl.settings import Settings
+from hpc_dl.training import metrics, optimizers
+from hpc_dl.training.header import make_header
+from hpc_dl.training.imports import import_object
+from hpc_dl.training.step import Loss
+from hpc_dl.training.trainer import Outcome, Trainer
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained, built from its import paths."""
+
+    model: nn.Module
+    loss: Loss
+    data: Data
+    metrics: Mapping[str, metrics.Metric]
+
+
+def train(settings: Settings, environ: Mapping[str, str], started_seconds: float | None = None) -> Outcome:
+    """Train on this rank, together with all others.
+
+    Args:
+        settings: Everything about the run.
+        environ: The process environment: rank, job, run folder.
+        started_seconds: `time.time()` when the process began, for the start-up time in the log.
+
+    Raises:
+        HpcDlError: On one process; where several run, the job ends on all of them.
+    """
+    started_seconds = time.time() if started_seconds is None else started_seconds
+    with start(settings.exchange, settings.device, environ) as session:
+        folder = _run_folder(settings, session, environ)
+        task = build_task(settings, session)
+        optimizer = optimizers.build(task.model, settings.optimizer)
+        session.distribute(task.model, optimizer, settings.exchange)
+        log = _open_log(settings, session, folder, task.model)
+        trainer = Trainer(
+            _compiled(task.model, settings), optimizer, task.loss, session, settings, folder, task.metrics, log
+        )
+        outcome = trainer.fit(task.data, startup_seconds=time.time() - started_seconds)
+        if settings.task.after:
+            import_object(settings.task.after, "task.after")(task.model, session, folder)
+        if session.rank == 0:
+            print(f"run folder: {folder}", flush=True)
+        return outcome
+
+
+def build_task(settings: Settings, session: Session) -> Task:
+    """Model, loss, data and metrics; all ranks start from the same seed."""
+    device = settings.device
+    torch.set_float32_matmul_precision(device.matmul_precision)
+    torch.manual_seed(settings.training.seed)
+    data = _call(settings.data.source, settings.data.options, "data.source")
+    if not isinstance(data, Data):
+        raise HpcDlError(
+            f"data.source = {settings.data.source!r}",
+            f"it returned {type(data).__name__}",
+            "return hpc_dl.data.base.Data(train, evaluation)",
+        )
+    model = _call(settings.task.model, settings.task.model_options, "task.model")
+    if not isinstance(model, nn.Module):
+        raise HpcDlError(
+            f"task.model = {settings.task.model!r}", f"it made {type(model).__name__}", "name a torch.nn.Module"
+        )
+    dtype = torch.float64 if device.precision == "fp64" else None
+    model = model.to(session.device.torch_device, dtype)
+    if device.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss = import_object(settings.task.loss, "task.loss")
+    loss = loss() if isinstance(loss, type) else loss
+    return Task(model, loss, data, {name: metrics.find(name) for name in settings.task.metrics})
+
+
+def _call(path: str, options: Mapping[str, object], setting: str) -> object:
+    """Call what an import path names; a wrong option is the user's, everything else goes through."""
+    maker = import_object(path, setting)
+    try:
+        return maker(**options)
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise HpcDlError(f"{setting} = {path!r}", str(error), f"correct {setting.split('.')[0]} options") from error
+
+
+def _compiled(model: nn.Module, settings: Settings) -> nn.Module:
+    return torch.compile(model) if settings.device.compile else model  # type: ignore[return-value]
+
+
+def _run_folder(settings: Settings, session: Session, environ: Mapping[str, str]) -> Path:
+    """The folder of this run, the same on all ranks; rank 0 refuses one that holds another run's log."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    given = settings.log.folder or environ.get(RUN_FOLDER)
+    folder = Path(given or f"runs/{settings.name}-{session.world_size}ranks-{stamp}")
+    folder = Path(session.engine.broadcast(str(folder)))
+    if session.rank == 0 and (folder / LOG_NAME).exists() and settings.checkpoint.resume == "never":
+        raise HpcDlError(
+            f"run folder {folder}",
+            "it holds the log of another run",
+            "name another log.folder, or continue that run with --checkpoint.resume auto",
+        )
+    return folder
+
+
+def _open_log(settings: Settings, session: Session, folder: Path, model: nn.Module) -> LogWriter | None:
+    """On rank 0: the settings beside the log, and the log with its header."""
+    if session.rank != 0 or session.arrivals is None:
+        return None
+    log = LogWriter(folder)
+    (folder / "settings.toml").write_text(arguments.to_toml(settings), encoding="utf-8")
+    header = make_header(
+        run_id=folder.name,
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        settings=settings,
+        model=model,
+        record=session.record,
+        places=[arrival.place for arrival in session.arrivals],
+        engine=session.engine,
+        device=session.device,
+        environ=session.environ,
+        binding={},
+    )
+    log.write(header)
+    print(
+        f"{header.name}: {header.parameters:,} parameters, {header.world_size} ranks on {header.nodes} nodes "
+        f"({header.launcher}), global batch {header.global_batch}\n"
+        f"engine {header.engine} over {header.backend} ({header.engine_why}); device {header.device} ({header.device_why})",
+        flush=True,
+    )
+    return log

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rank, device and engine of this process, started in the one order that works everywhere, and checked.
+
+The order (Aurora demands it): rank from the environment, MPI, torch, the device made current, the engine. Then all ranks
+compare where they are. `hpc_dl.train` is built on a session, and so is your own loop:
+
+    with hpc_dl.start() as session:
+        model, optimizer = session.distribute(model, optimizer)
+        ...
+
+Leaving the `with` block by an exception ends the job on all ranks and names this one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from hpc_dl import comm
+from hpc_dl.cluster import machines
+from hpc_dl.cluster.rank import RankRecord, detect_rank
+from hpc_dl.cluster.variables import EXPECTED_WORLD_SIZE
+from hpc_dl.cluster.worlds import Place, compare_worlds
+from hpc_dl.comm import mpi
+from hpc_dl.comm.base import Engine
+from hpc_dl.comm.wrap import Exchange, wrap
+from hpc_dl.devices import base as devices
+from hpc_dl.devices import threads
+from hpc_dl.devices.base import Device
+from hpc_dl.environment import environment
+from hpc_dl.errors import HpcDlError
+from hpc_dl.settings import DeviceSettings, ExchangeSettings
+
+FIRST_WORD_SECONDS = 1.0
+"""How long other ranks let rank 0 speak first where all may fail alike, and the culprit where its peers lose contact."""
+
+
+class Arrival(NamedTuple):
+    """What one rank tells rank 0 when it has arrived."""
+
+    place: Place
+    mask: frozenset[int]
+    """Logical CPUs it may run on."""
+
+
+@dataclass
+class Session:
+    """A started rank among its fellows."""
+
+    record: RankRecord
+    device: Device
+    engine: Engine
+    arrivals: list[Arrival] | None
+    """Where every rank is and what it got; on rank 0 only."""
+    environ: Mapping[str, str]
+    exchange: Exchange | None = None
+    """Of the model that was distributed last."""
+
+    @property
+    def rank(self) -> int:
+        return self.engine.rank
+
+    @property
+    def world_size(self) -> int:
+        return self.engine.world_size
+
+    def distribute(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, settings: ExchangeSettings | None = None
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Make model and optimizer data-parallel, in place; they are returned as they came.
+
+        All ranks get rank 0's parameters and buffers. From now on `optimizer.step()` uses gradients averaged over all
+        ranks. To accumulate over several backward passes, wrap all but the last in `session.exchange.paused()`; to
+        clip, call `session.exchange.finish()` first.
+        """
+        self.exchange = wrap(self.engine, model, optimizer, settings or ExchangeSettings())
+        return model, optimizer
+
+    def close(self) -> None:
+        """Leave the other ranks in order."""
+        self.engine.stop()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+        elif not (isinstance(error, SystemExit) and not error.code):
+            fail(error, self.record, self.engine)
+
+
+def start(
+    exchange: ExchangeSettings | None = None,
+    device: DeviceSettings | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Session:
+    """Find out who this process is, take its device, join the other ranks and compare places with them.
+
+    Args:
+        exchange: Which engine, and how long a collective may take.
+        device: Which device, and how many threads.
+        environ: The environment; by default that of the process.
+
+    Raises:
+        HpcDlError: A wish that cannot be met, or ranks that do not form one world, on one process. Where several ranks
+            run, the job ends on all of them instead, naming the rank.
+    """
+    exchange, device = exchange or ExchangeSettings(), device or DeviceSettings()
+    environ = environment() if environ is None else environ
+    record = _with_world_size(detect_rank(environ))
+    engine: Engine | None = None
+    try:
+        chosen = _device(device, record, environ)
+        engine = comm.choose(exchange.engine, record, chosen.name, exchange.host_staging)
+        engine.start(record, chosen, environ, exchange.timeout_seconds)
+        arrivals = _compare(record, chosen, engine, environ, device.threads)
+    except Exception as error:
+        fail(error, record, engine)
+        raise
+    return Session(record, chosen, engine, arrivals, environ)
+
+
+def distribute(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Start a session with all defaults and make model and optimizer data-parallel in it, for loops that need no more.
+
+    An exception that nobody catches ends the job on all ranks. For the rank, the world size or other settings use
+    `start`.
+    """
+    session = start()
+    import atexit
+
+    atexit.register(session.close)
+    _fail_on_uncaught(session)
+    return session.distribute(model.to(session.device.torch_device), optimizer)
+
+
+def fail(error: BaseException, record: RankRecord, engine: Engine | None) -> None:
+    """Say which rank failed and why, end the job on all ranks, and leave this process. Returns only on one process."""
+    if record.world_size == 1:
+        return
+    text, first = _explain(error)
+    if not first or (isinstance(error, HpcDlError) and record.rank != 0):
+        time.sleep(FIRST_WORD_SECONDS)
+    where = f"rank {record.rank} of {record.world_size} on {record.host or socket.gethostname()}"
+    print(f"hpc-dl: {where} failed: {text}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    if engine is not None:
+        engine.abort(1)
+    else:
+        mpi.abort_if_up(1)
+    os._exit(1)  # no exit handlers: those of MPI and Horovod wait for the other ranks
+
+
+def _explain(error: BaseException) -> tuple[str, bool]:
+    """What to print, and whether this is a first cause rather than the echo of another rank's end."""
+    if isinstance(error, HpcDlError):
+        return str(error), True
+    if type(error).__name__ in ("HorovodInternalError", "DistBackendError") or "onnection" in str(error):
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return f"lost contact with another rank ({reason}); the cause is that rank's, look for its message", False
+    frames = "".join(traceback.format_exception(error))
+    return f"{type(error).__name__}: {error}\n{frames}", True
+
+
+def _fail_on_uncaught(session: Session) -> None:
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
+        fail(error, session.record, session.engine)
+        usual(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+def _with_world_size(record: RankRecord) -> RankRecord:
+    """PALS exports no world size: ask MPI."""
+    if record.world_size is not None:
+        return record
+    size = mpi.world_size()
+    if size is None:
+        raise HpcDlError(
+            "the number of ranks",
+            f"{record.launcher} exports none, and mpi4py, which would know, is missing",
+            f"export {EXPECTED_WORLD_SIZE} to all ranks (the job scripts do), or install mpi4py",
+        )
+    return replace(record, world_size=size)
+
+
+def _device(settings: DeviceSettings, record: RankRecord, environ: Mapping[str, str]) -> Device:
+    machine = machines.find(environ)
+    device = devices.choose(settings.name, record, machine.device_index, environ)
+    device.make_current()
+    return device
+
+
+def _compare(
+    record: RankRecord, device: Device, engine: Engine, environ: Mapping[str, str], threads_wanted: int | None
+) -> list[Arrival] | None:
+    """All ranks tell rank 0 where they are; its verdict, and its count of threads, are everybody's."""
+    expected = int(environ.get(EXPECTED_WORLD_SIZE) or record.world_size or 1)
+    host = record.host or socket.gethostname()
+    place = Place(engine.rank, engine.world_size, host, record.local_rank, record.local_world_size, device.identity())
+    arrivals = engine.gather(Arrival(place, threads.read_mask()))
+    answer: tuple[str, str, str] | list[int] | None = None
+    if arrivals is not None:
+        try:
+            compare_worlds([arrival.place for arrival in arrivals], expected)
+            answer = _threads(arrivals)
+        except HpcDlError as error:
+            answer = (error.asked, error.found, error.remedy)
+    answer = engine.broadcast(answer)
+    if isinstance(answer, tuple):
+        raise HpcDlError(*answer)
+    threads.apply(threads_wanted or answer[engine.rank], torch)
+    return arrivals
+
+
+def _threads(arrivals: list[Arrival]) -> list[int]:
+    """Threads of every rank: its share of the cores it may run on."""
+    hosts: dict[str, list[Arrival]] = {}
+    for arrival in arrivals:
+        hosts.setdefault(arrival.place.host, []).append(arrival)
+    counts = [1] * len(arrivals)
+    for local in hosts.values():
+        masks = [arrival.mask for arrival in local]
+        cores = threads.read_cores(frozenset().union(*masks))  # nodes of a job are alike: rank 0's topology serves all
+        for number, arrival in enumerate(local):
+            counts[arrival.place.rank] = threads.share(masks, number, cores)
+    return counts

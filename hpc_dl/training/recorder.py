@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run leaves behind while it trains: windows and evaluations in the log, and a sign of life on the screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from hpc_dl.comm.base import Engine
+from hpc_dl.scaling.records import Evaluation, LogWriter, Window
+from hpc_dl.settings import LogSettings
+from hpc_dl.training import progress
+from hpc_dl.training.timer import StepTimer
+from hpc_dl.training.windows import LocalWindow, WindowStream
+
+if TYPE_CHECKING:
+    from hpc_dl.devices.base import Device
+
+
+class Recorder:
+    """Collects steps into windows on all ranks; rank 0 writes and shows them.
+
+    Args:
+        engine: Reduces windows.
+        device: Gives the marks of the timer.
+        settings: Window length, warm-up steps, kind of progress display.
+        total_steps: Of the run, for the display.
+        log: Where to write; None on all ranks but 0.
+    """
+
+    def __init__(
+        self, engine: Engine, device: Device, settings: LogSettings, total_steps: int, log: LogWriter | None
+    ) -> None:
+        self._settings, self._log = settings, log
+        self._progress = progress.choose(settings.progress, total_steps, engine.rank)
+        self._stream = WindowStream(engine, self._write)
+        self.timer = StepTimer(device)
+        self._steps_done = 0
+        """In this process: warm-up comes again after a restart."""
+        self._window_steps = 0
+        self._window_samples = 0
+        self._loss_sum: Tensor | float = 0.0
+        self._last = (0, 0, 0.0)
+        self.first_step_seconds = 0.0
+
+    def step(self, step: int, epoch: int, samples: int, loss_sum: Tensor, rate: float) -> None:
+        """Take in one step of this rank, with the samples of all ranks."""
+        self.timer.end_step()
+        self._steps_done += 1
+        self._window_steps += 1
+        self._window_samples += samples
+        self._loss_sum = self._loss_sum + loss_sum
+        self._last = (step, epoch, rate)
+        # The first step is a window of its own: it holds what is done once. No window is half warm-up.
+        boundaries = (1, self._settings.warmup_steps)
+        if self._window_steps == self._settings.window_steps or self._steps_done in boundaries:
+            self._end_window()
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Write an evaluation, behind all windows before it."""
+        self.settle()
+        if self._log is not None:
+            self._log.write(evaluation)
+        self._progress.evaluation(evaluation)
+
+    def settle(self) -> None:
+        """Close the window under way and write all that is complete. All ranks call it."""
+        if self._window_steps:
+            self._end_window()
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Give the screen back."""
+        self._progress.close()
+
+    def _end_window(self) -> None:
+        phases, step_seconds = self.timer.take()
+        step, epoch, rate = self._last
+        if self._steps_done == 1:
+            self.first_step_seconds = sum(phases.values())
+        self._stream.push(
+            LocalWindow(
+                first_step=step + 1 - self._window_steps,
+                warmup=self._steps_done <= self._settings.warmup_steps,
+                epoch=epoch,
+                samples=self._window_samples,
+                phases=phases,
+                step_seconds=tuple(step_seconds),
+                learning_rate=rate,
+                loss_sum=float(self._loss_sum),
+            )
+        )
+        self._window_steps = self._window_samples = 0
+        self._loss_sum = 0.0
+
+    def _write(self, window: Window) -> None:
+        if self._log is not None:
+            self._log.write(window)
+        self._progress.window(window)

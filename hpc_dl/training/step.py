@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One optimisation step: forward, backward, finish the exchange, clip, apply. The same calls for every engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from hpc_dl.comm.wrap import Exchange
+from hpc_dl.training.timer import StepTimer
+
+if TYPE_CHECKING:
+    from hpc_dl.devices.base import Device
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class TrainingStep:
+    """Applies one update to a model.
+
+    Args:
+        model: Any module; called with the inputs.
+        optimizer: Its `step` uses averaged gradients once `exchange` has finished.
+        loss: Mean over the samples it is given.
+        exchange: The gradient exchange of this model.
+        device: Gives autocast and the loss scaler.
+        world_size: Number of ranks.
+        precision: fp32, bf16, fp16 or fp64.
+        accumulation: Micro-steps per update.
+        clip_norm: Largest 2-norm of the averaged gradient, None for no clipping.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Loss,
+        exchange: Exchange,
+        device: Device,
+        world_size: int,
+        precision: str = "fp32",
+        accumulation: int = 1,
+        clip_norm: float | None = None,
+    ) -> None:
+        self._model, self._optimizer, self._loss = model, optimizer, loss
+        self._exchange, self._device, self._world_size = exchange, device, world_size
+        self._precision, self._accumulation, self._clip_norm = precision, accumulation, clip_norm
+        self._scaler = device.scaler(precision)
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer) -> Tensor:
+        """Update the model.
+
+        Args:
+            inputs: This rank's samples along the first axis; possibly none.
+            target: What the model should answer.
+            global_samples: Samples of all ranks in this step.
+            timer: Gets the laps.
+
+        Returns:
+            Sum of this rank's losses over its samples, a scalar on the device.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        loss_sum = self._backward(inputs, target, global_samples, timer)
+        self._exchange.finish()
+        timer.lap("exchange")
+        if self._clip_norm is not None:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        # With fp16 an overflow anywhere is in everybody's averaged gradient, so all ranks skip the same step.
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        timer.lap("optimizer")
+        return loss_sum
+
+    def _backward(self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer) -> Tensor:
+        """Gradients of all micro-steps; the last one starts the exchange.
+
+        The mean over ranks of (local mean x local samples x ranks / global samples) is the mean over the global batch,
+        also where ranks hold different numbers of samples.
+        """
+        loss_sum = torch.zeros((), dtype=torch.float64 if self._precision == "fp64" else torch.float32)
+        loss_sum = loss_sum.to(inputs.device)
+        parts = min(self._accumulation, len(inputs))
+        micro_batches = list(zip(inputs.tensor_split(parts), target.tensor_split(parts), strict=True)) if parts else []
+        for number, (some_inputs, some_target) in enumerate(micro_batches, start=1):
+            last = number == len(micro_batches)
+            with contextlib.nullcontext() if last else self._exchange.paused():
+                with self._device.autocast(self._precision):
+                    loss = self._loss(self._model(some_inputs), some_target)
+                timer.lap("forward")
+                weight = len(some_inputs) * self._world_size / global_samples
+                self._scaler.scale(loss * weight).backward()
+                timer.lap("backward")
+            loss_sum += loss.detach() * len(some_inputs)
+        return loss_sum

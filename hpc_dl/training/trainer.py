@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop: epochs and steps, evaluation, checkpoints. Nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hpc_dl.comm.flat import broadcast_tensors
+from hpc_dl.data.base import Data
+from hpc_dl.data.sharding import Plan, evaluation_plan
+from hpc_dl.data.workers import Loader
+from hpc_dl.errors import HpcDlError
+from hpc_dl.scaling.records import End, Evaluation, LogWriter
+from hpc_dl.settings import Settings
+from hpc_dl.training.checkpoint import Checkpoints, Position
+from hpc_dl.training.evaluation import evaluate
+from hpc_dl.training.metrics import Metric
+from hpc_dl.training.recorder import Recorder
+from hpc_dl.training.schedule import learning_rate
+from hpc_dl.training.seeds import step_seed
+from hpc_dl.training.step import Loss, TrainingStep
+
+if TYPE_CHECKING:
+    from hpc_dl.comm.base import Engine
+    from hpc_dl.comm.wrap import Exchange
+    from hpc_dl.devices.base import Device
+
+
+class Team(Protocol):
+    """What the trainer needs of a session: device, engine, and the exchange of the model's gradients."""
+
+    @property
+    def device(self) -> Device: ...
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def exchange(self) -> Exchange | None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training run ended."""
+
+    reason: str
+    position: Position
+    metrics: dict[str, float]
+    """Of the last evaluation."""
+
+
+class Trainer:
+    """Trains a plain module with a plain optimizer and loss, on one rank or many.
+
+    Args:
+        model: Any module, on the device; `session.distribute(model, optimizer)` has been called.
+        optimizer: Its rate is set before every step.
+        loss: loss(output, target), the mean over the samples it is given.
+        session: Device, engine and exchange.
+        settings: Read for training, optimizer rate, schedule, precision, log and checkpoints.
+        run_folder: Where checkpoints go.
+        metrics: Of the evaluation, by name.
+        log: Where rank 0 writes; None on the others.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Loss,
+        session: Team,
+        settings: Settings,
+        run_folder: Path,
+        metrics: Mapping[str, Metric],
+        log: LogWriter | None = None,
+    ) -> None:
+        if session.exchange is None:
+            raise HpcDlError("Trainer", "the model is not distributed", "call session.distribute(model, optimizer)")
+        self._model, self._optimizer, self._metrics = model, optimizer, metrics
+        self._device, self._engine = session.device, session.engine
+        self._settings, self._log = settings, log
+        training = settings.training
+        self._step = TrainingStep(
+            model,
+            optimizer,
+            loss,
+            session.exchange,
+            session.device,
+            session.engine.world_size,
+            precision=settings.device.precision,
+            accumulation=training.accumulation,
+            clip_norm=training.clip_norm,
+        )
+        self._checkpoints = Checkpoints(run_folder, settings.checkpoint.keep)
+        self._position = Position()
+        self._evaluation: Evaluation | None = None
+
+    def fit(self, data: Data, startup_seconds: float = 0.0) -> Outcome:
+        """Train to the end of the settings' epochs or steps.
+
+        Args:
+            data: Training and evaluation samples.
+            startup_seconds: What the process had spent before; written to the log.
+        """
+        training = self._settings.training
+        plan = self._plan(len(data.train))
+        total_steps = training.steps or training.epochs * plan.steps_per_epoch
+        loader = Loader(data.train, plan, self._settings.data.workers)
+        recorder = Recorder(self._engine, self._device, self._settings.log, total_steps, self._log)
+        if self._settings.checkpoint.resume != "never":
+            self._resume(plan)
+        begun, first_step, first_sample = time.perf_counter(), self._position.step, self._position.samples
+        while self._position.step < total_steps:
+            self._epoch(loader, plan, total_steps, recorder)
+            self._after_epoch(data, recorder, last=self._position.step >= total_steps)
+        recorder.settle()
+        recorder.close()
+        if self._settings.checkpoint.last:
+            self._write_checkpoint()
+        if self._log is not None:
+            self._log.write(
+                End(
+                    reason="finished",
+                    steps=self._position.step - first_step,
+                    samples=self._position.samples - first_sample,
+                    seconds=time.perf_counter() - begun,
+                    startup_seconds=startup_seconds,
+                    first_step_seconds=recorder.first_step_seconds,
+                )
+            )
+        return Outcome("finished", self._position, self._evaluation.metrics if self._evaluation else {})
+
+    def _plan(self, samples: int) -> Plan:
+        training = self._settings.training
+        return Plan(
+            samples=samples,
+            world_size=self._engine.world_size,
+            rank=self._engine.rank,
+            local_batch=training.local_batch,
+            global_batch=training.global_batch,
+            seed=training.seed,
+            shuffle=self._settings.data.shuffle,
+            drop_last=training.drop_last,
+        )
+
+    def _epoch(self, loader: Loader, plan: Plan, total_steps: int, recorder: Recorder) -> None:
+        """What is left of the current epoch, or the steps left to do, whichever is less."""
+        self._model.train()
+        first = self._position.epoch_samples // plan.step_samples
+        steps = min(plan.steps_per_epoch - first, total_steps - self._position.step)
+        recorder.timer.restart()
+        for inputs, target, samples in itertools.islice(loader.epoch(self._position.epoch, first), steps):
+            self._one_step(self._to_device(inputs), self._to_device(target), samples, total_steps, recorder)
+        if first + steps == plan.steps_per_epoch:
+            self._position = replace(self._position, epoch=self._position.epoch + 1, epoch_samples=0)
+
+    def _one_step(self, inputs: Tensor, target: Tensor, samples: int, total_steps: int, recorder: Recorder) -> None:
+        recorder.timer.lap("input")
+        position, settings = self._position, self._settings
+        rate = learning_rate(position.step, total_steps, self._engine.world_size, settings.optimizer, settings.schedule)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._device.seed(step_seed(settings.training.seed, self._engine.rank, position.step))
+        recorder.timer.lap("other")
+        loss_sum = self._step(inputs, target, samples, recorder.timer)
+        recorder.step(position.step, position.epoch, samples, loss_sum, rate)
+        self._position = replace(
+            position,
+            step=position.step + 1,
+            epoch_samples=position.epoch_samples + samples,
+            samples=position.samples + samples,
+        )
+        every = settings.checkpoint.every_steps
+        if every and self._position.step % every == 0:
+            self._write_checkpoint()
+            recorder.timer.restart()
+
+    def _after_epoch(self, data: Data, recorder: Recorder, last: bool) -> None:
+        every = self._settings.training.evaluate_every_epochs
+        if last or (every and self._position.epoch % every == 0):
+            self._evaluation = self._evaluate(data)
+            recorder.evaluation(self._evaluation)
+        every = self._settings.checkpoint.every_epochs
+        if every and self._position.epoch_samples == 0 and self._position.epoch % every == 0:
+            self._write_checkpoint()
+
+    def _evaluate(self, data: Data) -> Evaluation:
+        engine, begun = self._engine, time.perf_counter()
+        local_batch = max(1, self._plan(len(data.train)).step_samples // engine.world_size)
+        plan = evaluation_plan(len(data.evaluation), engine.world_size, engine.rank, local_batch)
+        batches: Iterator[tuple[Tensor, Tensor]] = (
+            (self._to_device(inputs), self._to_device(target))
+            for inputs, target, _ in Loader(data.evaluation, plan).epoch(0)
+        )
+        precision = self._settings.device.precision
+        metrics, samples = evaluate(self._model, batches, self._metrics, engine, self._device, precision)
+        seconds = time.perf_counter() - begun
+        return Evaluation(self._position.step, self._position.epoch, samples, seconds, metrics)
+
+    def _to_device(self, batch: Tensor) -> Tensor:
+        """Move a batch; inputs and targets that are numbers take the run's type and memory format."""
+        settings = self._settings.device
+        moved = batch.to(self._device.torch_device, non_blocking=True)
+        if settings.precision == "fp64" and moved.is_floating_point():
+            moved = moved.double()
+        if settings.channels_last and moved.dim() == 4:
+            moved = moved.contiguous(memory_format=torch.channels_last)
+        return moved
+
+    def _write_checkpoint(self) -> None:
+        if self._engine.rank == 0:
+            self._checkpoints.write(self._position, self._model.state_dict(), self._optimizer.state_dict())
+
+    def _resume(self, plan: Plan) -> None:
+        """Continue from the newest whole checkpoint; rank 0 reads it, all ranks get it."""
+        content = self._checkpoints.newest() if self._engine.rank == 0 else None
+        content = self._engine.broadcast(content)
+        if content is None:
+            if self._settings.checkpoint.resume == "must":
+                raise HpcDlError(
+                    "checkpoint.resume = 'must'", "the run's folder holds no whole checkpoint", "use 'auto'"
+                )
+            return
+        position = Position(**content["position"])
+        if position.epoch_samples % plan.step_samples:
+            raise HpcDlError(
+                f"resuming with a global batch of {plan.step_samples}",
+                f"the run stopped {position.epoch_samples} samples into an epoch, which is no multiple of it",
+                "resume with the global batch of before, or from a checkpoint at the end of an epoch",
+            )
+        self._model.load_state_dict(content["model"])
+        self._optimizer.load_state_dict(content["optimizer"])
+        self._position = position
