@@ -8,8 +8,8 @@ Every line carries `kind` and `version`. A run cut short has no `End`; a half-wr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -78,6 +78,8 @@ class Header:
     """What each rank really got (threads, affinity, device), summarised, with a verdict."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The effective settings of the run."""
+    epoch_samples: int = 0
+    """Training samples in an epoch; 0 where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,15 @@ def from_line(line: str) -> Record:
     if values.get("version") != VERSION:
         raise ValueError(f"version {values.get('version')}, this hpc_dl reads {VERSION}")
     kind = KINDS[values["kind"]]
-    missing = [f.name for f in fields(kind) if f.name not in values]
+    missing = [f.name for f in fields(kind) if f.name not in values and _demanded(f)]
     if missing:
         raise ValueError(f"{kind.kind} without {', '.join(missing)}")
-    return kind(**{f.name: _restore(f.name, values[f.name]) for f in fields(kind)})
+    return kind(**{f.name: _restore(f.name, values[f.name]) for f in fields(kind) if f.name in values})
+
+
+def _demanded(item: Field[Any]) -> bool:
+    """A field with a default may be absent: that is how the format grows without a new version."""
+    return item.default is MISSING and item.default_factory is MISSING
 
 
 def _restore(name: str, value: Any) -> Any:
@@ -202,9 +209,31 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """Read a run folder (or its log file). Broken lines are named in the result; a run without a header is an error."""
+    path = _log_path(folder)
+    records, broken = _read_lines(path)
+    if not any(isinstance(record, Header) for record in records):
+        raise HpcDlError(f"run {folder}", "its log has no readable header", "look at the log; leave this run out")
+    return _assemble(path.parent, records, broken)
+
+
+def read_parts(folder: Path) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """One run per header of a log, since a resumed run is another job, and the lines that could not be read."""
+    path = _log_path(folder)
+    records, broken = _read_lines(path)
+    starts = [index for index, record in enumerate(records) if isinstance(record, Header)]
+    bounds = zip(starts, [*starts[1:], len(records)], strict=False)  # no header, no part
+    parts = tuple(_assemble(path.parent, records[first:last], ()) for first, last in bounds)
+    return parts, broken
+
+
+def _log_path(folder: Path) -> Path:
     path = folder if folder.is_file() else folder / LOG_NAME
     if not path.is_file():
         raise HpcDlError(f"run {folder}", f"no {LOG_NAME} in it", "name a folder that `hpc-dl train` wrote")
+    return path
+
+
+def _read_lines(path: Path) -> tuple[list[Record], tuple[str, ...]]:
     records: list[Record] = []
     broken: list[str] = []
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -213,15 +242,16 @@ def read_run(folder: Path) -> Run:
                 records.append(from_line(line))
             except (ValueError, TypeError) as error:
                 broken.append(f"line {number}: {error}")
-    headers = [record for record in records if isinstance(record, Header)]
-    if not headers:
-        raise HpcDlError(f"run {folder}", "its log has no readable header", "look at the log; leave this run out")
+    return records, tuple(broken)
+
+
+def _assemble(folder: Path, records: Sequence[Record], broken: tuple[str, ...]) -> Run:
     ends = [record for record in records if isinstance(record, End)]
     return Run(
-        folder=path.parent,
-        header=headers[-1],
+        folder=folder,
+        header=[record for record in records if isinstance(record, Header)][-1],
         windows=tuple(record for record in records if isinstance(record, Window)),
         evaluations=tuple(record for record in records if isinstance(record, Evaluation)),
         end=ends[-1] if ends else None,
-        broken=tuple(broken),
+        broken=broken,
     )

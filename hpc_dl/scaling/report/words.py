@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers as a reader wants them: enough digits, units, intervals."""
+
+from __future__ import annotations
+
+import math
+
+from hpc_dl.scaling.statistics import Estimate
+
+
+def number(value: float, digits: int = 3) -> str:
+    """`value` to so many significant digits, thousands apart, no exponent for everyday sizes.
+
+    >>> number(1234567), number(0.98765), number(12.0)
+    ('1,230,000', '0.988', '12.0')
+    """
+    if math.isnan(value):
+        return "–"
+    if value == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def interval(estimate: Estimate, digits: int = 3) -> str:
+    """The value with its interval in brackets, where there is one.
+
+    >>> interval(Estimate(0.912, 0.881, 0.944))
+    '0.912 (0.881–0.944)'
+    """
+    if not estimate.known or estimate.low == estimate.high:
+        return number(estimate.value, digits)
+    return f"{number(estimate.value, digits)} ({number(estimate.low, digits)}–{number(estimate.high, digits)})"
+
+
+def percent(estimate: Estimate) -> str:
+    """A share in per cent, with its interval.
+
+    >>> percent(Estimate(0.912, 0.881, 0.944))
+    '91.2 % (88.1–94.4)'
+    """
+    if not estimate.known or estimate.low == estimate.high:
+        return f"{100 * estimate.value:.1f} %"
+    return f"{100 * estimate.value:.1f} % ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it.
+
+    >>> seconds(0.0123), seconds(75)
+    ('12.3 ms', '75.0 s')
+    """
+    if math.isnan(value):
+        return "–"
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= size:
+            return f"{number(value / size)} {unit}"
+    return f"{number(value * 1e6)} µs"
