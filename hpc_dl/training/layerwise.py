@@ -47,7 +47,7 @@ class Lars(Optimizer):
             parameters = [p for p in group["params"] if p.grad is not None]
             if not parameters:
                 continue
-            gradients = [p.grad for p in parameters]
+            gradients = _gradients(parameters)
             updates = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
             places = [place for place, p in enumerate(parameters) if p.ndim > 1]
             if places:
@@ -108,7 +108,7 @@ class Lamb(Optimizer):
     def _adam_updates(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         """Adam's bias-corrected step of each parameter, before the learning rate."""
         (beta1, beta2), steps = group["betas"], group["steps"]
-        gradients = [p.grad for p in parameters]
+        gradients = _gradients(parameters)
         means = [_moment(self.state[p], "exp_avg", p) for p in parameters]
         squares = [_moment(self.state[p], "exp_avg_sq", p) for p in parameters]
         torch._foreach_mul_(means, beta1)
@@ -127,6 +127,10 @@ def _ratios(numerators: Sequence[Tensor], denominators: Sequence[Tensor]) -> lis
     """Quotients, 1 where either is 0 (a fresh zero weight must be able to leave zero); nothing waits for the device."""
     top, bottom = torch.stack(tuple(numerators)), torch.stack(tuple(denominators))
     return list(torch.where((top > 0) & (bottom > 0), top / bottom, torch.ones_like(top)).unbind())
+
+
+def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
+    return [p.grad for p in parameters if p.grad is not None]
 
 
 def _moment(state: dict[str, Any], name: str, parameter: Tensor) -> Tensor:
