@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipes: named settings, each in a module whose docstring gives the command, the time and the result to expect.
+
+A recipe is a value of `Settings`. Reading the table or loading a recipe imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from hpc_dl.errors import HpcDlError, nearest
+from hpc_dl.settings import Settings
+
+RECIPES: dict[str, str] = {
+    "mnist_cnn": "hpc_dl.recipes.mnist_cnn:MNIST_CNN",
+    "fashion_cnn": "hpc_dl.recipes.mnist_cnn:FASHION_CNN",
+}
+
+
+def load(name: str) -> Settings:
+    """The settings of a recipe.
+
+    Raises:
+        HpcDlError: No recipe has this name.
+    """
+    if name not in RECIPES:
+        raise HpcDlError(f"recipe {name!r}", "there is none of this name", nearest(name, RECIPES))
+    module, value = RECIPES[name].split(":")
+    recipe: Settings = getattr(importlib.import_module(module), value)
+    return recipe
