@@ -8,12 +8,14 @@ Every line carries `kind` and `version`. A run cut short has no `End`; a half-wr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hpc_dl.errors import HpcDlError
+from hpc_dl.scaling.fields import build
 
 VERSION = 1
 LOG_NAME = "log.jsonl"
@@ -152,26 +154,13 @@ def from_line(line: str) -> Record:
     if values.get("version") != VERSION:
         raise ValueError(f"version {values.get('version')}, this hpc_dl reads {VERSION}")
     kind = KINDS[values["kind"]]
-    missing = [f.name for f in fields(kind) if f.name not in values and _demanded(f)]
-    if missing:
-        raise ValueError(f"{kind.kind} without {', '.join(missing)}")
-    return kind(**{f.name: _restore(f.name, values[f.name]) for f in fields(kind) if f.name in values})
-
-
-def _demanded(item: Field[Any]) -> bool:
-    """A field with a default may be absent: that is how the format grows without a new version."""
-    return item.default is MISSING and item.default_factory is MISSING
-
-
-def _restore(name: str, value: Any) -> Any:
-    """JSON knows no tuples and no Spread: give them back."""
-    if isinstance(value, list):
-        return tuple(value)
-    if name == "seconds" and isinstance(value, Mapping):
-        return Spread(**value)
-    if name == "phases":
-        return {phase: Spread(**spread) for phase, spread in value.items()}
-    return value
+    try:
+        record: Record = build(kind, values)
+    except ValueError as error:
+        raise ValueError(f"{kind.kind}: {error}") from None
+    if isinstance(record, Window) and not (record.steps > 0 and 0 < record.seconds.max < math.inf):
+        raise ValueError(f"window: {record.steps} steps in {record.seconds.max} seconds")
+    return record
 
 
 class LogWriter:
@@ -240,7 +229,7 @@ def _read_lines(path: Path) -> tuple[list[Record], tuple[str, ...]]:
         for number, line in enumerate(lines, start=1):
             try:
                 records.append(from_line(line))
-            except (ValueError, TypeError) as error:
+            except ValueError as error:
                 broken.append(f"line {number}: {error}")
     return records, tuple(broken)
 
