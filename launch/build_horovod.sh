@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds Horovod, unpatched, for the torch, MPI and Python of the active environment, and installs it there.
+#
+#   launch/build_horovod.sh [cpu|nccl] [--dry-run]
+#
+# cpu: MPI and Gloo. nccl: these, and NCCL for CUDA tensors. --dry-run only says what was found and where the wheel goes.
+# PYTHON, MPICXX, CUDA_HOME, HOROVOD_NCCL_HOME, CXX override what is found by itself. The wheel is kept in
+# ${XDG_CACHE_HOME:-~/.cache}/hpc_dl, in a folder named by all it was built against; delete the folder to build again.
+#
+# Exit codes: 0 installed; 1 the build or the check after it failed; 2 torch, MPI, CUDA or NCCL is missing;
+# 3 no C++ compiler that torch's headers can be compiled with.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+variant=${1:-cpu}
+python=$(command -v "${PYTHON:-python3}") || { echo "build_horovod.sh: no ${PYTHON:-python3} on PATH" >&2; exit 2; }
+
+say() { echo "build_horovod.sh: $*"; }
+stop() { say "${@:2}" >&2; exit "$1"; }
+
+facts=$("$python" "$here/horovod/facts.py" "$variant") || exit 2
+eval "$facts" # NAME=value lines, quoted by the program above
+folder=${XDG_CACHE_HOME:-$HOME/.cache}/hpc_dl/$KEY
+
+say "Python $("$python" -c 'import platform; print(platform.python_version())') ($python)"
+say "torch $TORCH (C++$CXX_STANDARD), MPI $MPI ($MPICXX)${NCCL:+, NCCL $NCCL}${CUDA:+, CUDA toolkit $CUDA ($CUDA_HOME)}"
+say "wheel: $folder"
+if [ -n "${CUDA:-}" ] && [ "${CUDA%%.*}" != "${TORCH_CUDA%%.*}" ]; then
+    say "note: the toolkit is CUDA ${CUDA}, torch is built for ${TORCH_CUDA}: good to compile, not proven to run on a GPU"
+fi
+[ "${2:-}" != --dry-run ] || exit 0
+
+# Prints the C++ compiler, or fails where there is none that knows the standard.
+compiler() {
+    local candidate
+    for candidate in ${CXX:-g++ c++ clang++}; do
+        if echo 'int main() {}' | "$candidate" "-std=c++$CXX_STANDARD" -fsyntax-only -x c++ - 2>/dev/null; then
+            command -v "$candidate" && return
+        fi
+    done
+    return 1
+}
+
+# Builds the wheel in a folder of its own and moves it to the cache when it is whole.
+build() {
+    local work
+    work=$(mktemp -d)
+    # shellcheck disable=SC2064 # the folder is known now, and gone from the scope later
+    trap "rm -rf '$work'" EXIT
+
+    # Build tools in an environment of their own, which sees torch: nothing in the user's environment changes.
+    "$python" -m venv "$work/tools"
+    "$work/tools/bin/python" -m pip install --quiet --constraint "$here/../constraints.txt" \
+        setuptools wheel cmake cffi packaging cloudpickle psutil pyyaml
+    echo "$SITE_PACKAGES" \
+        >"$("$work/tools/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth"
+
+    local settings=(
+        HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1
+        HOROVOD_WITH_MPI=1 HOROVOD_WITH_GLOO=1
+        HOROVOD_CMAKE="$here/horovod/cmake" HPC_DL_CMAKE="$work/tools/bin/cmake"
+        HPC_DL_CXX_STANDARD="$CXX_STANDARD" HPC_DL_RPATH="$RPATH"
+        CXX="$1" MAKEFLAGS="-j$(cores)" PATH="$work/tools/bin:$(dirname "$MPICXX"):$PATH"
+    )
+    if [ -n "${CUDA:-}" ]; then
+        settings+=(CUDA_HOME="$CUDA_HOME" CUDAToolkit_ROOT="$CUDA_HOME" HOROVOD_CUDA_HOME="$CUDA_HOME")
+    fi
+    if [ "$variant" = nccl ]; then
+        # NCCL's wheel has libnccl.so.2 only; the linker looks for libnccl.so.
+        mkdir -p "$work/nccl/lib"
+        ln -s "$NCCL_INCLUDE" "$work/nccl/include"
+        ln -s "$NCCL_LIBRARY" "$work/nccl/lib/libnccl.so"
+        settings+=(HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_HOME="$work/nccl" HOROVOD_NCCL_LINK=SHARED)
+    fi
+
+    say "building, 2 to 3 minutes on two cores; what happens is in $folder/build.log"
+    mkdir -p "$folder"
+    # pip's own cache does not know which torch or MPI a wheel was built for, hence --no-cache-dir.
+    if ! env "${settings[@]}" "$work/tools/bin/python" -m pip wheel --no-build-isolation --no-deps --no-cache-dir \
+        --no-binary horovod --verbose --wheel-dir "$work/wheel" "horovod==$HOROVOD" >"$folder/build.log" 2>&1; then
+        grep -iE '(error|fatal)\b' "$folder/build.log" | head -n 10 >&2
+        stop 1 "the build failed: the first errors are above, all of it is in $folder/build.log"
+    fi
+    mv "$work"/wheel/horovod-*.whl "$folder"
+}
+
+cores() { nproc 2>/dev/null || getconf _NPROCESSORS_ONLN; }
+
+wheel() { find "$folder" -name 'horovod-*.whl' 2>/dev/null | head -n 1; }
+
+if [ -z "$(wheel)" ]; then
+    cxx=$(compiler) || stop 3 "no C++$CXX_STANDARD compiler (looked for ${CXX:-g++ c++ clang++}):" \
+        "install one (Debian: apt install g++; on a cluster: a module such as gcc or PrgEnv-gnu) and run this again"
+    say "compiler: $cxx ($("$cxx" --version | head -n 1))"
+    build "$cxx"
+fi
+"$python" -m pip install --quiet --constraint "$here/../constraints.txt" "$(wheel)"
+"$python" -m pip install --quiet --force-reinstall --no-deps "$(wheel)"
+"$python" "$here/horovod/verify.py" "$variant" || stop 1 "the wheel does not load: delete $folder and run this again"
