@@ -4,23 +4,49 @@
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from hpc_dl.devices.base import Device, DeviceMap, Environ
 from hpc_dl.errors import HpcDlError
 
 
-def pick_index(local_rank: int, visible: int, device_map: DeviceMap, mask: str, mask_name: str) -> tuple[int, str]:
+class Mask(NamedTuple):
+    """A variable that hides devices from the process, as it is set."""
+
+    name: str
+    value: str
+    """Empty where the variable is not set."""
+    numbers: tuple[int, ...] | None
+    """What it lets through, in the order in which the process then counts; None where these are no plain numbers."""
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value}"
+
+
+def read_mask(names: tuple[str, ...], environ: Environ, keeps_order: bool) -> Mask:
+    """The first of these variables that is set and not empty.
+
+    Args:
+        keeps_order: True where devices are then counted in the order of the list (CUDA), False where the list is a mere
+            filter (Level Zero).
+    """
+    name = next((name for name in names if environ.get(name)), names[0])
+    value = environ.get(name, "")
+    words = [word.strip() for word in value.split(",")]
+    if not value or not all(word.isdigit() for word in words):
+        return Mask(name, value, None)
+    numbers = tuple(int(word) for word in words)
+    return Mask(name, value, numbers if keeps_order else tuple(sorted(set(numbers))))
+
+
+def pick_index(local_rank: int, visible: int, device_map: DeviceMap, mask: Mask) -> tuple[int, str]:
     """Index among the visible devices, and the rule that gave it.
 
-    The machine's map counts the devices of a whole node. A mask of plain numbers renumbers what it lets through, in
-    its own order, so the map's number is looked up in it: a mask written in reverse (NERSC's tutorials export 3,2,1,0)
-    and a reversed map then mean the same device.
+    The machine's map counts the devices of a whole node; a mask renumbers what it lets through, so the map's number is
+    looked up in it. A mask in reverse (NERSC's tutorials export 3,2,1,0) and a reversed map then mean the same device.
 
     Args:
         visible: How many devices the process sees.
-        mask: Value of the variable that hides devices, empty where it is not set.
-        mask_name: Name of that variable, for the words.
 
     Raises:
         HpcDlError: More local ranks than visible devices.
@@ -30,18 +56,16 @@ def pick_index(local_rank: int, visible: int, device_map: DeviceMap, mask: str, 
     if local_rank >= visible:
         raise HpcDlError(
             f"a device for local rank {local_rank}",
-            f"only {visible} are visible" + (f" ({mask_name}={mask})" if mask else ""),
+            f"only {visible} are visible" + (f" ({mask})" if mask.value else ""),
             f"start at most {visible} ranks per node, or make more devices visible",
         )
     wanted = device_map(local_rank)
-    listed = [word.strip() for word in mask.split(",")] if mask else [str(number) for number in range(visible)]
-    if len(listed) == visible and str(wanted) in listed:
-        behind = f" behind {mask_name}={mask}" if mask else ""
-        return listed.index(str(wanted)), f"device {wanted} by the machine's map{behind}"
-    return (
-        local_rank,
-        f"index = local rank, because device {wanted} of the machine's map is not among {mask_name}={mask}",
-    )
+    numbers = mask.numbers if mask.value else tuple(range(visible))
+    if numbers is None or len(numbers) != visible:
+        return local_rank, f"index = local rank, because {mask} does not tell which devices of the node these are"
+    if wanted not in numbers:
+        return local_rank, f"index = local rank, because device {wanted} of the machine's map is not visible"
+    return numbers.index(wanted), f"device {wanted} by the machine's map" + (f" behind {mask}" if mask.value else "")
 
 
 class Accelerator(Device):
@@ -108,14 +132,14 @@ class Accelerator(Device):
         return float(earlier.elapsed_time(later)) / 1000
 
     def _events_have_time(self) -> bool:
-        """Does this torch time events? XPU builds before oneAPI 2025.0 do not (torch/csrc/../XPUEvent.h, 2.5)."""
+        """Does this torch time events? XPU builds with a compiler before oneAPI 2025.0 do not (ATen/xpu/XPUEvent.h)."""
         events = [self._space.Event(enable_timing=True) for _ in range(2)]
         try:
             for event in events:
                 event.record()
             self.synchronize()
             events[0].elapsed_time(events[1])
-        except (NotImplementedError, RuntimeError):
+        except NotImplementedError:
             return False
         return True
 
@@ -123,8 +147,3 @@ class Accelerator(Device):
         if isinstance(error, self._torch.OutOfMemoryError):
             return True
         return isinstance(error, RuntimeError) and any(text in str(error) for text in self.out_of_memory_texts)
-
-
-def mask_of(names: tuple[str, ...], environ: Environ) -> tuple[str, str]:
-    """Name and value of the first of these variables that is set and not empty; the first name and "" otherwise."""
-    return next(((name, environ[name]) for name in names if environ.get(name)), (names[0], ""))

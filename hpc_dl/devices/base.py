@@ -54,7 +54,7 @@ class Device(ABC):
     """What a rank computes on."""
 
     name: ClassVar[str]
-    default_backend: ClassVar[str]
+    default_backend: str
     """What torch.distributed moves bytes with on this device: gloo, nccl or xccl."""
     variables: ClassVar[tuple[Variable, ...]] = ()
     """Wanted in the environment before the process starts."""
@@ -119,13 +119,22 @@ class Device(ABC):
 
         return LossScaler(self.name, enabled=precision == "fp16", agree=agree)
 
+    def needs_mpi(self, environ: Environ) -> bool:
+        """Must MPI be initialised before the engine starts?"""
+        return False
+
     def environment(self, environ: Environ) -> dict[str, str]:
         """The variables this device wants before the process starts and `environ` does not set."""
         return {row.name: row.value for row in self.variables if row.name not in environ}
 
 
 def choose(
-    name: str, rank_record: RankRecord, device_map: DeviceMap, environ: Environ, torch: Any | None = None
+    name: str,
+    rank_record: RankRecord,
+    device_map: DeviceMap,
+    environ: Environ,
+    ipex: bool = False,
+    torch: Any | None = None,
 ) -> Device:
     """This rank's device.
 
@@ -134,14 +143,17 @@ def choose(
         rank_record: Its local rank picks the index.
         device_map: The machine's; identity where the machine is not known.
         environ: The process's environment, for the masks that hide devices.
+        ipex: Import Intel's extension first: on stacks of its time it is what makes XPUs visible to torch.
         torch: A stand-in for the torch module, for tests.
 
     Raises:
-        HpcDlError: The device asked for does not exist here, or there are too few of them.
+        HpcDlError: The device (or IPEX) asked for does not exist here, or there are too few devices.
     """
     if name != "auto" and name not in DEVICES:
         raise HpcDlError(f"device {name!r}", "no such device", nearest(name, ("auto", *DEVICES)))
     torch = importlib.import_module("torch") if torch is None else torch
+    if ipex:
+        importlib.import_module("hpc_dl.devices.ipex").load(name)
     passed_over: list[str] = []
     for candidate in AUTO_ORDER if name == "auto" else (name,):
         module = importlib.import_module(DEVICES[candidate])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpc_dl.devices.accelerator import Accelerator, mask_of, pick_index
+from hpc_dl.devices.accelerator import Accelerator, pick_index, read_mask
 from hpc_dl.devices.base import Device, DeviceMap, Environ, Unavailable, Variable
 
 
@@ -17,9 +17,9 @@ def unavailable(torch: Any, environ: Environ) -> Unavailable | None:
             "install a CUDA build of torch (pytorch.org/get-started), or use --device.name cpu",
         )
     if not torch.cuda.is_available():
-        name, mask = mask_of(Cuda.mask_variables, environ)
+        hidden = [f"{name}={environ[name]}" for name in Cuda.mask_variables if name in environ]
         return Unavailable(
-            f"torch {torch.__version__} sees no GPU" + (f" ({name}={mask})" if name in environ else ""),
+            f"torch {torch.__version__} sees no GPU" + (f" ({', '.join(hidden)})" if hidden else ""),
             "ask the scheduler for GPUs (Slurm: --gpus-per-node), see that `nvidia-smi` lists them, "
             "or use --device.name cpu",
         )
@@ -28,8 +28,8 @@ def unavailable(torch: Any, environ: Environ) -> Unavailable | None:
 
 def build(torch: Any, local_rank: int, device_map: DeviceMap, environ: Environ, why: str) -> Device:
     """This rank's GPU."""
-    name, mask = mask_of(Cuda.mask_variables, environ)
-    index, rule = pick_index(local_rank, torch.cuda.device_count(), device_map, mask, name)
+    mask = read_mask(Cuda.mask_variables, environ, keeps_order=True)
+    index, rule = pick_index(local_rank, torch.cuda.device_count(), device_map, mask)
     return Cuda(torch, index, f"{why}; {rule}")
 
 
