@@ -16,7 +16,7 @@ from hpc_dl import arguments
 from hpc_dl.cluster.variables import RUN_FOLDER
 from hpc_dl.data.base import Data
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.records import LOG_NAME, LogWriter, read_run
+from hpc_dl.scaling.records import LOG_NAME, LogWriter
 from hpc_dl.session import Session, start
 from hpc_dl.settings import Settings
 from hpc_dl.training import metrics, optimizers
@@ -143,7 +143,8 @@ def _open_log(settings: Settings, session: Session, folder: Path, model: nn.Modu
     print(
         f"{header.name}: {header.parameters:,} parameters, {header.world_size} ranks on {header.nodes} nodes "
         f"({header.launcher}), global batch {header.global_batch}\n"
-        f"engine {header.engine} over {header.backend} ({header.engine_why}); device {header.device} ({header.device_why})",
+        f"engine {header.engine} over {header.backend} ({header.engine_why})\n"
+        f"device {header.device} ({header.device_why})",
         flush=True,
     )
     return log

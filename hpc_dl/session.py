@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rank, device and engine of this process, started in the one order that works everywhere, and checked.
 
-The order (Aurora demands it): rank from the environment, MPI, torch, the device made current, the engine. Then all ranks
-compare where they are. `hpc_dl.train` is built on a session, and so is your own loop:
+The order (Aurora demands it): rank from the environment, MPI, torch, the device made current, the engine. Then all
+ranks compare where they are. `hpc_dl.run` is built on a session, and so is your own loop:
 
     with hpc_dl.start() as session:
         model, optimizer = session.distribute(model, optimizer)
@@ -42,7 +42,7 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
 
 FIRST_WORD_SECONDS = 1.0
-"""How long other ranks let rank 0 speak first where all may fail alike, and the culprit where its peers lose contact."""
+"""How long ranks let rank 0 speak first where all may fail alike, and the culprit where its peers lose contact."""
 
 
 class Arrival(NamedTuple):

@@ -52,7 +52,8 @@ class Engine(ABC):
         """Leave in order; all ranks call it."""
 
     def abort(self, code: int) -> None:
-        """End the job on all ranks as far as the engine can; the caller then leaves its process. Default: nothing."""
+        """End the job on all ranks as far as the engine can; the caller then leaves its process."""
+        del code  # one process, or an engine whose launcher ends the others when this rank leaves
 
     @abstractmethod
     def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:

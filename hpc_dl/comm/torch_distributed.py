@@ -95,14 +95,14 @@ def _agree_through_mpi(record: RankRecord) -> Address:
     if mpi.module() is None:
         raise HpcDlError(
             "engine 'torch'",
-            f"{record.launcher} names no address for the ranks to meet, and mpi4py, which could agree on one, is missing",
+            f"{record.launcher} names no address for the ranks to meet, and mpi4py, which could, is missing",
             "set MASTER_ADDR and MASTER_PORT for all ranks, or install mpi4py",
         )
     if mpi.world_size() != record.world_size:
         raise HpcDlError(
             f"a world of {record.world_size} ranks, as {record.launcher} announces",
             f"MPI sees {mpi.world_size()}",
-            "start the ranks with the mpiexec of the MPI that mpi4py is built for (`python -m mpi4py --mpi-lib-version`)",
+            "start the ranks with the mpiexec of the MPI mpi4py was built for (`python -m mpi4py --mpi-lib-version`)",
         )
     alone = record.local_world_size == record.world_size
     with socket.socket() as probe:

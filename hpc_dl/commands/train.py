@@ -15,8 +15,8 @@ from hpc_dl.settings import Settings
 
 USAGE = """usage: hpc-dl train NAME|FILE.toml [--group.setting VALUE ...] [--print_settings]
 
-Trains a recipe by name (`hpc-dl recipes` lists them) or the model and data of a TOML file, on one process or, started by
-mpiexec, srun or torchrun, on many. A TOML file may begin with `recipe = "NAME"` and changes what it names.
+Trains a recipe by name (`hpc-dl recipes` lists them) or the model and data of a TOML file, on one process, or started
+by mpiexec, srun or torchrun on many. A TOML file may begin with `recipe = "NAME"` and changes what it names.
 --print_settings shows the effective settings as TOML and trains nothing."""
 
 

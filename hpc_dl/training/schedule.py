@@ -12,7 +12,7 @@ SCALING = {
     "sqrt": lambda world_size: math.sqrt(world_size),
     "none": lambda world_size: 1.0,
 }
-"""Factor on the one-rank rate. Linear: Goyal et al. 2017 (arXiv 1706.02677); square root: Krizhevsky 2014 (1404.5997)."""
+"""Factor on the one-rank rate. Linear: Goyal et al. 2017 (1706.02677); square root: Krizhevsky 2014 (1404.5997)."""
 
 
 def learning_rate(

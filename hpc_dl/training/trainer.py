@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from hpc_dl.comm.flat import broadcast_tensors
 from hpc_dl.data.base import Data
 from hpc_dl.data.sharding import Plan, evaluation_plan
 from hpc_dl.data.workers import Loader
