@@ -8,6 +8,7 @@ import importlib.util
 
 from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.comm.base import Engine
+from hpc_dl.comm.staging import HostStaging
 from hpc_dl.errors import HpcDlError, nearest
 
 ENGINES = {
@@ -22,19 +23,26 @@ HOROVOD_REMEDY = "build it with launch/build_horovod.sh, or use engine 'torch' (
 def choose(name: str, record: RankRecord, device_name: str, host_staging: bool = False) -> Engine:
     """The engine asked for, not yet started; "auto" picks one and its `why` says why.
 
+    Args:
+        host_staging: Copy through host memory what an engine without access to the device exchanges.
+
     Raises:
         HpcDlError: An explicit wish cannot be met here.
     """
+    staged = host_staging and device_name != "cpu"
+    served = "cpu" if staged else device_name
     if name == "auto":
-        name, why = _pick(record, device_name)
+        name, why = _pick(record, served)
     else:
         why = "asked for"
-        if name == "horovod" and (reason := horovod_missing(device_name)) and not host_staging:
-            raise HpcDlError(f"engine 'horovod' on {device_name}", reason, HOROVOD_REMEDY)
+        if name == "horovod" and (reason := horovod_missing(served)):
+            raise HpcDlError(f"engine 'horovod' on {device_name}", reason, _remedy(served))
     if name not in ENGINES:
         raise HpcDlError(f"engine {name!r}", "no such engine", nearest(name, ENGINES))
     module, _, attribute = ENGINES[name].partition(":")
     engine: Engine = getattr(importlib.import_module(module), attribute)()
+    if staged and name != "single":
+        engine = HostStaging(engine)
     engine.why = why
     return engine
 
@@ -49,6 +57,11 @@ def horovod_missing(device_name: str) -> str | None:
         return f"Horovod does not load ({error})"
     reason = reason_against(device_name)
     return reason and f"Horovod is installed, but {reason}"
+
+
+def _remedy(device_name: str) -> str:
+    slow = "; slow but possible: --exchange.host_staging true"
+    return HOROVOD_REMEDY + (slow if device_name != "cpu" and not horovod_missing("cpu") else "")
 
 
 def _pick(record: RankRecord, device_name: str) -> tuple[str, str]:
