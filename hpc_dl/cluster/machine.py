@@ -88,6 +88,10 @@ class JobRules(Sourced):
     """What the site demands of every job."""
 
     account_required: bool = False
+    queue_option: str = "--partition"
+    """Slurm: what a queue is called."""
+    device_option: str = "--gpus-per-node="
+    """Slurm: how devices are asked for, such as --gres=gpu: on some sites."""
     constraints: tuple[str, ...] = ()
     """Slurm's -C; the first is the default."""
     file_systems_required: bool = False
@@ -155,6 +159,8 @@ class EnvironmentGroup(Sourced):
     profile: str = ""
     """Only where HPC_DL_PROFILE says so."""
     variables: dict[str, str] = field(default_factory=dict)
+    overrides: dict[str, str] = field(default_factory=dict)
+    """Set whatever they were: values that site or scheduler set wrongly for us."""
     unset: tuple[str, ...] = ()
     library_folders: tuple[str, ...] = ()
     """Put before LD_LIBRARY_PATH; the group is skipped where the first is missing."""

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Functions of job scripts: they check what a job did, and end it with one sentence where it went wrong.
+
+say() { echo "hpc_dl job: $*"; }
+
+stop() {
+    say "$*" >&2
+    exit 1
+}
+
+default() { # NAME VALUE: export the variable unless it is set already
+    [[ -v $1 ]] || export "$1=$2"
+}
+
+load_modules() { # NAME...: module load, and see that it did: a module that is missing may load nothing and say nothing
+    local name before
+    [[ $(type -t module) ]] || stop "there is no module command here: the script's first line must be #!/bin/bash -l"
+    for name in "$@"; do
+        before=$(command -v python)
+        module load "$name" || stop "module load $name failed: module avail ${name%%/*} shows what there is"
+        case ":${LOADEDMODULES:-}:" in *":$name:"* | *":$name/"*) continue ;; esac
+        module is-loaded "$name" 2> /dev/null || [[ $(command -v python) != "$before" ]] ||
+            stop "module load $name loaded nothing: module avail ${name%%/*} shows what there is"
+    done
+}
+
+activate_environment() { # FOLDER or nothing: a virtual environment on top of the modules
+    [[ $1 ]] || return 0
+    [[ -f $1/bin/activate ]] || stop "there is no Python environment in $1 (no bin/activate)"
+    # shellcheck disable=SC1091
+    source "$1/bin/activate" || stop "the Python environment in $1 could not be activated"
+}
+
+check_python() { # the Python on PATH finds torch and hpc_dl; nothing is imported yet
+    local python missing
+    python=$(command -v python) || stop "there is no python on PATH: name the modules or HPC_DL_VENV that bring it"
+    missing=$(python -c 'from importlib.util import find_spec as find
+print(*(name for name in ("torch", "hpc_dl") if find(name) is None))') || stop "$python does not run"
+    case $python in /usr/bin/* | /bin/*) python="the system's $python: neither module nor environment brought its own" ;; esac
+    [[ -z $missing ]] || stop "this Python has no ${missing/ / and no }: $python"
+    say "Python is $python"
+}
+
+check_nodes() { # GRANTED HOST...: as many hosts as the scheduler granted
+    local granted=$1
+    shift
+    (($# > 0)) || stop "the scheduler gave no list of nodes"
+    (($# == ${granted:-$#})) || stop "the node list has $# hosts, the scheduler granted $granted: $*"
+    say "$# nodes: ${*:1:8}${9:+ ...}"
+}
+
+check_devices() { # WANTED FOUND PATTERN: enough devices on this node; fewer are right only where it is another machine's
+    local host=${SLURMD_NODENAME:-$(hostname -s)}
+    (($2 < $1)) || return 0
+    # shellcheck disable=SC2053  # the pattern is meant as one
+    [[ $host != $3 ]] || stop "node $host shows $2 devices, $1 are needed: leave the node out and tell the site"
+    say "node $host shows $2 devices, $1 are needed; it is none of this machine's nodes: this is a rehearsal"
+}
+
+count_files() { # PATTERN: how many files match
+    compgen -G "$1" | wc -l
+}
+
+pbs_hosts() { # each host of the job once: PBS repeats a host for each of its chunk's MPI processes
+    [[ -r ${PBS_NODEFILE:-} ]] || stop "PBS gave no node file: PBS_NODEFILE is '${PBS_NODEFILE:-}'"
+    awk 'NF { name = $1; if (name !~ /^[0-9.]+$/) sub(/\..*/, "", name); if (!seen[name]++) print name }' "$PBS_NODEFILE"
+}
+
+address_of_this_node() { # SUFFIX: the name by which other nodes reach this one, where rank 0 is going to run
+    local name
+    for name in "$(hostname -s)$1" "$(hostname)" "$(hostname -s)"; do
+        getent hosts "$name" > /dev/null && break
+    done
+    echo "$name"
+}
+
+port_of_job() { # NUMBER: the same port for all ranks, another one for each job; below those Linux gives out itself
+    echo $((10000 + ${1//[!0-9]/} % 20000))
+}
+
+match_mpi_to_slurm() { # where the site names no MPI type, ranks would not find each other: MPICH speaks pmi2
+    if scontrol show config 2> /dev/null | grep -q '^MpiDefault *= *none'; then
+        default SLURM_MPI_TYPE pmi2
+    fi
+}
+
+end_training() { # STATUS: report a training that came to its end, explain one that did not, and leave with its status
+    if (($1 != 0)); then
+        say "training ended with status $1. The first message of a rank in this log is the cause; 'hpc-dl doctor LOG' reads it" >&2
+        exit "$1"
+    fi
+    python -m hpc_dl.cli report "$HPC_DL_RUN_FOLDER" --output "$HPC_DL_RUN_FOLDER/report" ||
+        say "training finished, but its report failed; repeat: hpc-dl report $HPC_DL_RUN_FOLDER" >&2
+    say "finished: $HPC_DL_RUN_FOLDER"
+    exit 0
+}
