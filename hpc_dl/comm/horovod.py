@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import horovod.torch as hvd
 import torch
+from horovod.torch import mpi_lib_v2 as mpi_lib
 from torch import Tensor
 
 from hpc_dl.cluster.rank import RankRecord
@@ -81,4 +82,6 @@ def reason_against(device_name: str) -> str | None:
         return None if hvd.mpi_built() or hvd.gloo_built() else "it was built with neither MPI nor Gloo"
     if device_name == "cuda":
         return None if hvd.nccl_built() or hvd.cuda_built() else "it was built without NCCL"
+    if any(f"_{device_name}_" in operation for operation in dir(mpi_lib)):  # Intel's build: horovod_torch_*_torch_xpu_*
+        return None
     return f"it has no operations for {device_name} tensors"
