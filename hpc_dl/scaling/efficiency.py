@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.records import Run
+from hpc_dl.scaling.records import Header, Run
 from hpc_dl.scaling.runs import label
-from hpc_dl.scaling.statistics import Estimate, Mean, inverse, mean_of_repeats, mean_of_windows, quotient
+from hpc_dl.scaling.statistics import Estimate, Mean, inverse, mean_of_repeats, quotient, spread_of_repeats
+from hpc_dl.scaling.steady import Measured, measure
 
+Basis = Literal["repeats", "windows", "borrowed"]
+"""An interval's unit: whole jobs; windows of the only job; the only job with the spread of jobs at other sizes."""
 BASELINES = ("smallest", "one-rank", "one-node")
 
 
@@ -24,15 +28,16 @@ class Size:
 
     world_size: int
     nodes: int
-    runs: tuple[Run, ...]
-    seconds_per_sample: Mean
-    unit: str
-    """What the interval rests on: "repeats" of the job, or "windows" of the only run."""
+    runs: tuple[Measured, ...]
+    cost: Mean
+    """Seconds per sample."""
+    basis: Basis
+    """What its error rests on."""
 
     @property
-    def global_batch(self) -> int:
-        """Samples per step over all ranks."""
-        return self.runs[0].header.global_batch
+    def header(self) -> Header:
+        """What all runs of this size share is in the header of the first."""
+        return self.runs[0].run.header
 
 
 @dataclass(frozen=True)
@@ -51,24 +56,28 @@ class Point:
 
 
 def sizes(runs: Sequence[Run]) -> tuple[Size, ...]:
-    """Repeats of a size combined, smallest size first."""
-    groups: dict[int, list[Run]] = {}
+    """Repeats of a size combined, smallest size first.
+
+    A size that was run once among sizes with repeats borrows their spread from job to job, in per cent of the mean.
+    """
+    groups: dict[int, list[Measured]] = {}
     for run in sorted(runs, key=lambda run: run.header.world_size):
-        groups.setdefault(run.header.world_size, []).append(run)
-    return tuple(_size(group) for group in groups.values())
+        groups.setdefault(run.header.world_size, []).append(measure(run))
+    repeats = [[measured.cost.value for measured in group] for group in groups.values() if len(group) > 1]
+    spread = spread_of_repeats(repeats)
+    return tuple(_size(group, spread) for group in groups.values())
 
 
-def run_cost(run: Run) -> Mean:
-    """Seconds per sample of a run: the slowest rank's seconds of its steady windows over their samples."""
-    return mean_of_windows([w.samples for w in run.steady], [w.seconds.max for w in run.steady])
-
-
-def _size(group: Sequence[Run]) -> Size:
-    costs = [run_cost(run) for run in group]
-    repeated = len(costs) > 1
-    mean = mean_of_repeats([cost.value for cost in costs]) if repeated else costs[0]
-    header = group[0].header
-    return Size(header.world_size, header.nodes, tuple(group), mean, "repeats" if repeated else "windows")
+def _size(group: Sequence[Measured], spread: Mean | None) -> Size:
+    basis: Basis
+    if len(group) > 1:
+        cost, basis = mean_of_repeats([measured.cost.value for measured in group]), "repeats"
+    else:
+        cost, basis = group[0].cost, "windows"
+        if spread and not spread.error * cost.value < cost.error:
+            cost, basis = Mean(cost.value, spread.error * cost.value, spread.freedom), "borrowed"
+    header = group[0].run.header
+    return Size(header.world_size, header.nodes, tuple(group), cost, basis)
 
 
 def choose_baseline(measured: Sequence[Size], choice: str) -> Size:
@@ -77,7 +86,7 @@ def choose_baseline(measured: Sequence[Size], choice: str) -> Size:
         "smallest": [measured[0]],
         "one-rank": [size for size in measured if size.world_size == 1],
         "one-node": [size for size in measured if size.nodes == 1],
-    }.get(choice) or [size for size in measured if any(choice in (label(run), run.header.run_id) for run in size.runs)]
+    }.get(choice) or [size for size in measured if choice in _names(size)]
     if not fitting:
         there = ", ".join(f"{size.world_size} ranks on {size.nodes} nodes" for size in measured)
         raise HpcDlError(
@@ -86,16 +95,20 @@ def choose_baseline(measured: Sequence[Size], choice: str) -> Size:
     return fitting[-1]
 
 
+def _names(size: Size) -> set[str]:
+    return {name for measured in size.runs for name in (label(measured.run), measured.run.header.run_id)}
+
+
 def points(measured: Sequence[Size], baseline: Size) -> tuple[Point, ...]:
     """Each size against the baseline."""
     return tuple(_point(size, baseline) for size in measured)
 
 
 def _point(size: Size, baseline: Size) -> Point:
-    cost, reference = size.seconds_per_sample, baseline.seconds_per_sample
+    cost, reference = size.cost, baseline.cost
     ideal = size.world_size / baseline.world_size
     per_step = inverse(cost, 1.0)
-    batch = size.global_batch
+    batch = size.header.global_batch
     return Point(
         size=size,
         throughput=per_step,

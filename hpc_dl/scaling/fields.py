@@ -21,7 +21,7 @@ def build(kind: type[Any], values: Any) -> Any:
     if type(values) is not dict:
         raise ValueError(f"{values!r} where a {kind.__name__.lower()} belongs")
     given: dict[str, Any] = {}
-    for name, convert, demanded in _plan(kind):
+    for name, convert, demanded in _plan(kind):  # type: ignore[arg-type]
         if name in values:
             try:
                 given[name] = convert(values[name])
@@ -46,7 +46,7 @@ def _demanded(item: Field[Any]) -> bool:
 def _converter(wanted: Any) -> Converter:
     """A function from a JSON value to a value of the type `wanted`."""
     origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
-    if is_dataclass(wanted):
+    if isinstance(wanted, type) and is_dataclass(wanted):
         return partial(build, wanted)
     if origin is tuple:
         return lambda value: tuple(_list(value))

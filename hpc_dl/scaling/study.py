@@ -43,7 +43,7 @@ def _notes(collection: Collection, found: Sequence[Point]) -> list[str]:
     if collection.broken:
         listing = "; ".join(collection.broken[:10])
         notes.append(f"{len(collection.broken)} log lines could not be read: {listing}.")
-    single = [str(point.size.world_size) for point in found if point.size.unit == "windows"]
+    single = [str(point.size.world_size) for point in found if point.size.basis == "windows"]
     if single:
         notes.append(
             f"One run only at {', '.join(single)} ranks: the interval covers variation within that job; "

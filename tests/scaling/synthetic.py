@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpc_dl.scaling.records import PHASES, End, Header, LogWriter, Run, Spread, Window
+from hpc_dl.scaling.records import End, Header, LogWriter, Record, Run, Spread, Window
 
 SPLIT = {"input": 0.02, "forward": 0.28, "backward": 0.55, "exchange": 0.1, "optimizer": 0.04, "other": 0.01}
 
@@ -62,10 +62,11 @@ def windows(
         seconds: Wall-clock seconds of each steady window, slowest rank.
         steps: Steps in a window.
         warmup: Number of windows marked as warm-up.
-        split: Share of each phase in a window; `SPLIT` if None.
+        split: Share of each phase in a window; `SPLIT` if None; empty for windows without phases.
         counted: Samples counted per step; the header's global batch if None.
         keep: Stop after so many windows.
     """
+    shares = SPLIT if split is None else split
     times = [3 * seconds[0]] * warmup + list(seconds)
     return [
         Window(
@@ -75,7 +76,7 @@ def windows(
             epoch=0,
             samples=steps * (counted or run_header.global_batch),
             seconds=even(time),
-            phases={phase: even(time * (split or SPLIT)[phase]) for phase in PHASES},
+            phases={phase: even(time * share) for phase, share in shares.items()},
             step_seconds=(time / steps,) * steps,
             learning_rate=0.01,
             loss=1.0,
@@ -99,10 +100,11 @@ def write(parent: Path, run_header: Header, seconds: Sequence[float], **options:
     folder = parent / run_header.run_id
     log = LogWriter(folder)
     lines = windows(run_header, seconds, **options)
-    for record in (run_header, *lines):
-        log.write(record)
+    records: list[Record] = [run_header, *lines]
     steps, samples = sum(line.steps for line in lines), sum(line.samples for line in lines)
     total = sum(line.seconds.max for line in lines)
-    log.write(End("finished", steps, samples, total, startup_seconds=2.0, first_step_seconds=0.5))
+    records.append(End("finished", steps, samples, total, startup_seconds=2.0, first_step_seconds=0.5))
+    for record in records:
+        log.write(record)
     log.close()
     return folder

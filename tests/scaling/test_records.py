@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,9 +60,8 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_line_says_what_is_wrong(case: str) -> None:
     line, message = BROKEN[case]
-    with pytest.raises(ValueError, match="(?s).*") as refusal:
+    with pytest.raises(ValueError, match=re.escape(message)):
         records.from_line(line)
-    assert message in str(refusal.value)
 
 
 def test_a_log_with_broken_lines_is_read_and_they_are_named(tmp_path: Path) -> None:

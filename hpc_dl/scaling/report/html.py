@@ -18,7 +18,7 @@ def page(study: Study) -> str:
     )
     return environment.get_template("report.html.j2").render(
         version=__version__,
-        name=study.points[0].size.runs[0].header.name,
+        name=study.points[0].size.header.name,
         heading=tables.heading(study),
         headings=tables.HEADINGS,
         rows=[tables.row(point) for point in study.points],

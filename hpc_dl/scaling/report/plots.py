@@ -32,7 +32,7 @@ def efficiency(study: Study) -> str:
 def throughput(study: Study) -> str:
     """Throughput over the number of ranks on logarithmic axes, with the ideal line through the baseline."""
     ranks = [point.size.world_size for point in study.points]
-    per_rank = 1 / (study.baseline.seconds_per_sample.value * study.baseline.world_size)
+    per_rank = 1 / (study.baseline.cost.value * study.baseline.world_size)
     with canvas("throughput", "Samples per second over the number of ranks") as drawing:
         axes = drawing.axes
         ideal = [per_rank * n for n in ranks]

@@ -24,7 +24,7 @@ def row(point: Point) -> tuple[str, ...]:
     return (
         f"{size.world_size:,}",
         f"{size.nodes:,}",
-        f"{size.global_batch:,}",
+        f"{size.header.global_batch:,}",
         str(len(size.runs)),
         interval(point.throughput),
         seconds(point.step_seconds.value),
@@ -59,7 +59,7 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 def markdown(study: Study) -> str:
     """The report as Markdown."""
-    name = study.points[0].size.runs[0].header.name
+    name = study.points[0].size.header.name
     table = markdown_table(HEADINGS, [row(point) for point in study.points])
     notes = "\n".join(f"- {note}" for note in study.notes)
     return f"# Scaling of {name}\n\n{heading(study)}.\n\n{table}\n\n{notes}\n"
@@ -71,10 +71,10 @@ def facts(point: Point) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "ranks": size.world_size,
         "nodes": size.nodes,
-        "local_batch": size.runs[0].header.local_batch,
-        "global_batch": size.global_batch,
+        "local_batch": size.header.local_batch,
+        "global_batch": size.header.global_batch,
         "runs": len(size.runs),
-        "interval_over": size.unit,
+        "interval_over": size.basis,
         "ideal_speedup": point.ideal_speedup,
     }
     named = {
