@@ -14,6 +14,7 @@ Leaving the `with` block by an exception ends the job on all ranks and names thi
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -121,6 +122,7 @@ def start(
     record = _with_world_size(detect_rank(environ))
     engine: Engine | None = None
     try:
+        mpi.refuse_foreign_launcher(record.launcher)
         chosen = _device(device, record, environ)
         engine = comm.choose(exchange.engine, record, chosen.name, exchange.host_staging)
         engine.start(record, chosen, environ, exchange.timeout_seconds)
@@ -157,8 +159,11 @@ def fail(error: BaseException, record: RankRecord, engine: Engine | None) -> Non
     sys.stdout.flush()
     if engine is not None:
         engine.abort(1)
-    else:
-        mpi.abort_if_up(1)
+    mpi.abort(1)
+    if record.launcher == "hydra":
+        # MPI is not up yet. Hydra ends the other ranks, who wait for this one, when it dies by a signal, not by a code.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
     os._exit(1)  # no exit handlers: those of MPI and Horovod wait for the other ranks
 
 
@@ -199,7 +204,7 @@ def _with_world_size(record: RankRecord) -> RankRecord:
 
 def _device(settings: DeviceSettings, record: RankRecord, environ: Mapping[str, str]) -> Device:
     machine = machines.find(environ)
-    device = devices.choose(settings.name, record, machine.device_index, environ)
+    device = devices.choose(settings.name, record, machine.device_index, environ, settings.ipex)
     device.make_current()
     return device
 

@@ -1,24 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
 """The few things asked of MPI directly, through mpi4py, where it is installed.
 
-mpi4py initialises MPI on import unless somebody (Horovod) has done so already; who initialised it finalises it.
+MPI is initialised at the first need, unless somebody (Horovod) has done so already; who initialised it finalises it.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
-import sys
 from typing import Any
+
+from hpc_dl.errors import HpcDlError
+
+LIBRARIES_OF = {"openmpi": ("Open MPI",), "hydra": ("MPICH", "Intel(R) MPI", "MVAPICH")}
+"""Launchers that can start one family of MPI libraries only, and how these call themselves.
+
+An MPICH program under Open MPI's mpiexec either dies in MPI_Init or finds itself alone, by version.
+"""
 
 
 @functools.cache
-def module() -> Any | None:
-    """mpi4py's MPI with MPI initialised, or None where mpi4py or its MPI library is missing."""
+def bindings() -> Any | None:
+    """mpi4py's MPI, not initialised, or None where mpi4py or its MPI library is missing."""
     try:
+        import mpi4py
+
+        mpi4py.rc.initialize = False
         from mpi4py import MPI
     except (ImportError, RuntimeError):
         return None
     return MPI
+
+
+@functools.cache
+def module() -> Any | None:
+    """mpi4py's MPI, initialised, or None where there is none."""
+    mpi = bindings()
+    if mpi is not None and not mpi.Is_initialized():
+        mpi.Init_thread(mpi.THREAD_MULTIPLE)
+        atexit.register(lambda: mpi.Is_finalized() or mpi.Finalize())
+    return mpi
+
+
+def refuse_foreign_launcher(launcher: str) -> None:
+    """Refuse a launcher that belongs to another family of MPI than the one mpi4py is built for.
+
+    Raises:
+        HpcDlError: Names launcher, library and remedy.
+    """
+    if launcher not in LIBRARIES_OF or (mpi := bindings()) is None:
+        return
+    library = mpi.Get_library_version().splitlines()[0].strip().rstrip("\x00")
+    if not any(name in library for name in LIBRARIES_OF[launcher]):
+        raise HpcDlError(
+            f"ranks started by the mpiexec of {LIBRARIES_OF[launcher][0]}",
+            f"the MPI of this Python environment is {library}, so each rank would be alone",
+            "start with the `mpiexec` that belongs to it (`which mpiexec` should lie beside `which python`), "
+            "or with srun and the right --mpi type",
+        )
 
 
 def world_size() -> int | None:
@@ -34,12 +73,6 @@ def broadcast(value: Any) -> Any:
 
 def abort(code: int) -> None:
     """End all ranks of the MPI world at once, if MPI is up; otherwise do nothing."""
-    mpi = module()
+    mpi = bindings()
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
         mpi.COMM_WORLD.Abort(code)
-
-
-def abort_if_up(code: int) -> None:
-    """`abort`, without initialising MPI only to end it."""
-    if "mpi4py.MPI" in sys.modules:
-        abort(code)

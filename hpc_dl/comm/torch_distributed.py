@@ -32,6 +32,8 @@ class TorchEngine(Engine):
     def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
         self.backend = device.default_backend
         # On Aurora the order is: MPI, then the device, then the process group; the caller has set the device by now.
+        if device.needs_mpi(environ):
+            mpi.module()
         address = find_address(environ) or _agree_through_mpi(record)
         timeout = timedelta(seconds=timeout_seconds)
         store = _store(address, record, timeout)
@@ -52,8 +54,7 @@ class TorchEngine(Engine):
 
     def abort(self, code: int) -> None:
         # Where ranks were started over MPI, MPI reaches all of them; elsewhere peers see the broken connection.
-        if mpi.world_size() not in (None, 1):
-            mpi.abort(code)
+        mpi.abort(code)
 
     def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
         if tensor.device.type == self._device.type:
