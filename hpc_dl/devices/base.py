@@ -69,6 +69,10 @@ class Device(ABC):
     def identity(self) -> str | None:
         """The physical device, whatever its number here; None where sharing it is in order (cpu)."""
 
+    def pci_address(self) -> str | None:
+        """Its place, as /sys/bus/pci/devices names it; None where it has none or torch is silent."""
+        return None
+
     @abstractmethod
     def make_current(self) -> None:
         """Make it the process's device. Called before the engine starts: later, collectives may hang (see xpu.py)."""

@@ -56,9 +56,12 @@ class Cuda(Accelerator):
 
     def identity(self) -> str | None:
         """The GPU's UUID, or its PCI address on a torch that does not tell the UUID (before 2.4)."""
+        uuid = getattr(self._torch.cuda.get_device_properties(self.index), "uuid", None)
+        return self.pci_address() if uuid is None else f"GPU-{uuid}"
+
+    def pci_address(self) -> str | None:
         properties = self._torch.cuda.get_device_properties(self.index)
-        uuid = getattr(properties, "uuid", None)
-        if uuid is not None:
-            return f"GPU-{uuid}"
-        parts = [getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
-        return None if None in parts else "PCI " + ":".join(f"{part:02x}" for part in parts)
+        domain, bus, device = (getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device"))
+        if domain is None or bus is None or device is None:
+            return None
+        return f"{domain:04x}:{bus:02x}:{device:02x}.0"

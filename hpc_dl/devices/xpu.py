@@ -17,6 +17,8 @@ from hpc_dl.errors import HpcDlError
 HIERARCHY = "ZE_FLAT_DEVICE_HIERARCHY"
 IPEX = "intel_extension_for_pytorch"
 BINDINGS = "oneccl_bindings_for_pytorch"
+INTEL = (0x8086).to_bytes(2, "little")
+"""PCI vendor, as it stands in a UUID."""
 
 
 class Step(NamedTuple):
@@ -161,9 +163,20 @@ class Xpu(Accelerator):
         return environ.get("CCL_KVS_MODE") == "mpi"
 
     def identity(self) -> str | None:
-        """The UUID, which names vendor, PCI address and, in its last byte, the tile (intel/compute-runtime,
-        Device::generateUuidFromPciBusInfo); None on a torch that does not tell it."""
-        uuid = getattr(self._torch.xpu.get_device_properties(self.index), "uuid", None)
-        if uuid is None:
+        """The UUID: vendor, PCI address, and in its last byte the tile; None on a torch that does not tell it."""
+        uuid = self._uuid()
+        return None if uuid is None else f"XPU-{uuid.hex()}"
+
+    def pci_address(self) -> str | None:
+        """Read from the UUID: vendor, device, revision and domain in two bytes each, then bus, device, function
+        (intel/compute-runtime, Device::generateUuidFromPciBusInfo); None for UUIDs of another make."""
+        uuid = self._uuid()
+        if uuid is None or len(uuid) != 16 or uuid[:2] != INTEL:
             return None
-        return "XPU-" + (uuid if isinstance(uuid, str) else bytes(uuid).hex())
+        return f"{int.from_bytes(uuid[6:8], 'little'):04x}:{uuid[8]:02x}:{uuid[9]:02x}.{uuid[10]:x}"
+
+    def _uuid(self) -> bytes | None:
+        uuid = getattr(self._torch.xpu.get_device_properties(self.index), "uuid", None)
+        if isinstance(uuid, str):
+            return bytes.fromhex(uuid.replace("-", ""))
+        return None if uuid is None else bytes(uuid)

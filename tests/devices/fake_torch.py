@@ -86,8 +86,9 @@ class FakeSpace:
 
     def get_device_properties(self, index: int) -> Any:
         self._check(index)
-        uuid = {"uuid": self.physical[index]} if self.uuids else {}
-        return SimpleNamespace(name="fake", total_memory=self.memory_bytes, **uuid)
+        tell = _xpu_properties if self.kind == "xpu" else _cuda_properties
+        more = tell(self.physical[index]) if self.uuids else {}
+        return SimpleNamespace(name="fake", total_memory=self.memory_bytes, **more)
 
     def synchronize(self, index: int | None = None) -> None:
         index = self.current if index is None else index
@@ -186,6 +187,23 @@ def make(
     """A fake torch on a node with so many GPUs of so many tiles, started with these variables."""
     physical = _cuda(environ, gpus) if kind == "cuda" else _xpu(environ, gpus, tiles)
     return FakeTorch(kind, FakeSpace(kind, physical, memory_bytes, uuids, timed_events), has_xccl)
+
+
+BUSES = (0x03, 0x41, 0x82, 0xC1, 0xD1, 0xE1)
+"""PCI buses of the GPUs: the first four are Perlmutter's."""
+
+
+def _cuda_properties(physical: str) -> dict[str, object]:
+    gpu = int(physical.removeprefix("gpu "))
+    return {"uuid": f"8f1c-{gpu}", "pci_domain_id": 0, "pci_bus_id": BUSES[gpu], "pci_device_id": 0}
+
+
+def _xpu_properties(physical: str) -> dict[str, object]:
+    """Vendor, device, revision, domain, bus, device, function, reserved, tile + 1 (compute-runtime)."""
+    kind, _, place = physical.partition(" ")
+    gpu, _, tile = place.partition(".")
+    uuid = bytes.fromhex("8680d50b2f00") + bytes(2) + bytes([BUSES[int(gpu)], 0, 0]) + bytes(4)
+    return {"uuid": uuid + bytes([int(tile) + 1 if kind == "tile" else 0])}
 
 
 def _cuda(environ: Mapping[str, str], gpus: int) -> list[str]:
