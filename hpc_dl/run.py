@@ -53,7 +53,7 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
         task = build_task(settings, session)
         optimizer = optimizers.build(task.model, settings.optimizer)
         session.distribute(task.model, optimizer, settings.exchange)
-        log = _open_log(settings, session, folder, task.model)
+        log = _open_log(settings, session, folder, task)
         trainer = Trainer(
             _compiled(task.model, settings), optimizer, task.loss, session, settings, folder, task.metrics, log
         )
@@ -121,7 +121,7 @@ def _run_folder(settings: Settings, session: Session, environ: Mapping[str, str]
     return folder
 
 
-def _open_log(settings: Settings, session: Session, folder: Path, model: nn.Module) -> LogWriter | None:
+def _open_log(settings: Settings, session: Session, folder: Path, task: Task) -> LogWriter | None:
     """On rank 0: the settings beside the log, and the log with its header."""
     if session.rank != 0 or session.arrivals is None:
         return None
@@ -131,13 +131,14 @@ def _open_log(settings: Settings, session: Session, folder: Path, model: nn.Modu
         run_id=folder.name,
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         settings=settings,
-        model=model,
+        model=task.model,
         record=session.record,
         places=[arrival.place for arrival in session.arrivals],
         engine=session.engine,
         device=session.device,
         environ=session.environ,
         binding={},
+        epoch_samples=len(task.data.train),
     )
     log.write(header)
     print(

@@ -39,6 +39,7 @@ def make_header(
     device: Device,
     environ: Mapping[str, str],
     binding: Mapping[str, Any],
+    epoch_samples: int = 0,
 ) -> Header:
     """The header; rank 0 calls it.
 
@@ -53,6 +54,7 @@ def make_header(
         device: Rank 0's.
         environ: For the scheduler's job.
         binding: What ranks got, summarised.
+        epoch_samples: Training samples in an epoch, for costs per epoch.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     ranks_on = Counter(place.host for place in places)
@@ -86,6 +88,7 @@ def make_header(
         versions=versions(),
         binding=dict(binding),
         settings=asdict(settings),
+        epoch_samples=epoch_samples,
     )
 
 
