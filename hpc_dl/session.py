@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -38,6 +38,7 @@ from hpc_dl.comm.wrap import Exchange, wrap
 from hpc_dl.devices import base as devices
 from hpc_dl.devices import threads
 from hpc_dl.devices.base import Device
+from hpc_dl.devices.binding import Binding, observe
 from hpc_dl.environment import environment
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
@@ -50,8 +51,7 @@ class Arrival(NamedTuple):
     """What one rank tells rank 0 when it has arrived."""
 
     place: Place
-    mask: frozenset[int]
-    """Logical CPUs it may run on."""
+    binding: Binding
 
 
 @dataclass
@@ -216,7 +216,7 @@ def _compare(
     expected = int(environ.get(EXPECTED_WORLD_SIZE) or record.world_size or 1)
     host = record.host or socket.gethostname()
     place = Place(engine.rank, engine.world_size, host, record.local_rank, record.local_world_size, device.identity())
-    arrivals = engine.gather(Arrival(place, threads.read_mask()))
+    arrivals = engine.gather(Arrival(place, observe(host, record.local_rank, device)))
     answer: tuple[str, str, str] | list[int] | None = None
     if arrivals is not None:
         try:
@@ -227,8 +227,13 @@ def _compare(
     answer = engine.broadcast(answer)
     if isinstance(answer, tuple):
         raise HpcDlError(*answer)
-    threads.apply(threads_wanted or answer[engine.rank], torch)
-    return arrivals
+    counts = [threads_wanted or count for count in answer]
+    threads.apply(counts[engine.rank], torch)
+    return arrivals and [_with_threads(arrival, counts) for arrival in arrivals]
+
+
+def _with_threads(arrival: Arrival, counts: Sequence[int]) -> Arrival:
+    return arrival._replace(binding=replace(arrival.binding, threads=counts[arrival.place.rank]))
 
 
 def _threads(arrivals: list[Arrival]) -> list[int]:
@@ -238,7 +243,7 @@ def _threads(arrivals: list[Arrival]) -> list[int]:
         hosts.setdefault(arrival.place.host, []).append(arrival)
     counts = [1] * len(arrivals)
     for local in hosts.values():
-        masks = [arrival.mask for arrival in local]
+        masks = [arrival.binding.cpus for arrival in local]
         cores = threads.read_cores(frozenset().union(*masks))  # nodes of a job are alike: rank 0's topology serves all
         for number, arrival in enumerate(local):
             counts[arrival.place.rank] = threads.share(masks, number, cores)
