@@ -41,7 +41,7 @@ def test_ranks_know_who_they_are(login: Login) -> None:
         assert record["launcher"] == "pals"
         assert (record["rank"], record["world_size"], record["size"], record["sum"]) == (rank, 4, 4, 6)
         assert (record["local_rank"], record["local_world_size"], record["node"]) == (rank % 2, 2, rank // 2)
-        assert record["name"] == f"x4101c0s{rank // 2}b0n0"
+        assert record["name"] == f"n{rank // 2 + 1}"
         assert record["hydra"] == []
 
 
@@ -53,7 +53,7 @@ def test_there_is_no_world_size_without_ours(login: Login) -> None:
 def test_the_rank_that_failed_is_named_and_the_code_tells_nothing(login: Login) -> None:
     program = "import os,sys,time; time.sleep(60 * (os.environ['PALS_RANKID'] != '1')); sys.exit(7)"
     text = run(login, f'mpiexec -n 2 --ppn 1 python -c "{program}"')
-    assert "x4101c0s1b0n0: rank 1 exited with code 7" in text
+    assert "n2: rank 1 exited with code 7" in text
     assert text.endswith("code 143\n")
 
 

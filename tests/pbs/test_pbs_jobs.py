@@ -31,8 +31,8 @@ def test_what_a_job_finds(login: Login) -> None:
     job = login.wait(name)
     text = (login.directory / "job.o1").read_text()
     assert job["exit_status"] == 0
-    assert text.splitlines()[:2] == [str(login.site.home), "x4101c0s0b0n0"]
-    assert "x4101c0s1b0n0.hsn.cm.aurora.alcf.anl.gov\n" in text
+    assert text.splitlines()[:2] == [str(login.site.home), "n1"]
+    assert "n2.hsn.cm.standin\n" in text
     assert f"PBS_O_WORKDIR={login.directory}\n" in text
     assert f"PBS_JOBID={name}\n" in text
     assert "GREETING=hello world\n" in text
@@ -101,7 +101,7 @@ def test_output_paths(login: Login) -> None:
     (login.directory / "logs").mkdir()
     login.wait(login.submit("-o", "logs", "-j", "oe", script=HEADER + "echo one\n"))
     login.wait(login.submit("-o", "logs/two.log", "-j", "n", script=HEADER + "echo two; echo err >&2\n"))
-    assert (login.directory / "logs/1.aurora-pbs-0001.OU").read_text() == "one\n"
+    assert (login.directory / "logs/1.standin-pbs.OU").read_text() == "one\n"
     assert (login.directory / "logs/two.log").read_text() == "two\n"
     assert (login.directory / "job.e2").read_text() == "err\n"
 

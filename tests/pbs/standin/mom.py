@@ -141,7 +141,7 @@ def _environment(site: Site, job: dict[str, Any]) -> dict[str, str]:
         **job["variables"],
         **origin,
         "PBS_O_LOGNAME": job["owner"],
-        "PBS_O_HOST": "aurora-uan-0009",
+        "PBS_O_HOST": "standin-login",
         "PBS_O_SYSTEM": "Linux",
         "PBS_O_QUEUE": job["queue"],
         "PBS_O_WORKDIR": job["directory"],

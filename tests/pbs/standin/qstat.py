@@ -69,7 +69,7 @@ def _select(site: Site, names: Sequence[str], history: bool) -> tuple[list[dict[
 def _attributes(job: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a job in the order of qstat -f."""
     used = max(0, int(job.get("end_time", time.time()) - job["start_time"])) if "start_time" in job else None
-    found: dict[str, Any] = {"Job_Name": job["name"], "Job_Owner": f"{job['owner']}@aurora-uan-0009"}
+    found: dict[str, Any] = {"Job_Name": job["name"], "Job_Owner": f"{job['owner']}@standin-login"}
     if used is not None:
         found["resources_used"] = {"walltime": _clock(used)}
     found |= {"job_state": job["state"], "queue": job["queue"], "server": job["id"].partition(".")[2]}

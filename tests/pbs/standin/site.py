@@ -44,11 +44,11 @@ class Queue:
 
 @dataclass(frozen=True)
 class Site:
-    """A PBS complex in a folder. The names of Aurora's nodes and its mandatory resources are the default."""
+    """A PBS complex in a folder, with the rules of Aurora's debug queue."""
 
     folder: Path
-    nodes: tuple[str, ...] = ("x4101c0s0b0n0.hsn.cm.aurora.alcf.anl.gov", "x4101c0s1b0n0.hsn.cm.aurora.alcf.anl.gov")
-    server: str = "aurora-pbs-0001"
+    nodes: tuple[str, ...] = ("n1.hsn.cm.standin", "n2.hsn.cm.standin")
+    server: str = "standin-pbs"
     queues: Mapping[str, Queue] = field(default_factory=lambda: {"debug": Queue((1, 2), (5 * 60, 3600))})
     default_queue: str = "debug"
     must_have: tuple[str, ...] = ("Account_Name", "walltime", "filesystems")
