@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from hpc_dl import arguments
+from hpc_dl.cluster import machines
 from hpc_dl.cluster.variables import RUN_FOLDER
 from hpc_dl.data.base import Data
+from hpc_dl.devices.binding_report import judge
 from hpc_dl.errors import HpcDlError
 from hpc_dl.scaling.records import LOG_NAME, LogWriter
 from hpc_dl.session import Session, start
@@ -54,9 +56,9 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
         optimizer = optimizers.build(task.model, settings.optimizer)
         session.distribute(task.model, optimizer, settings.exchange)
         log = _open_log(settings, session, folder, task)
-        trainer = Trainer(
-            _compiled(task.model, settings), optimizer, task.loss, session, settings, folder, task.metrics, log
-        )
+        if settings.device.compile:
+            task.model.compile()  # in place: the names in checkpoints stay
+        trainer = Trainer(task.model, optimizer, task.loss, session, settings, folder, task.metrics, log)
         outcome = trainer.fit(task.data, startup_seconds=time.time() - started_seconds)
         if settings.task.after:
             import_object(settings.task.after, "task.after")(task.model, session, folder)
@@ -102,10 +104,6 @@ def _call(path: str, options: Mapping[str, object], setting: str) -> object:
         raise HpcDlError(f"{setting} = {path!r}", str(error), f"correct {setting.split('.')[0]} options") from error
 
 
-def _compiled(model: nn.Module, settings: Settings) -> nn.Module:
-    return torch.compile(model) if settings.device.compile else model  # type: ignore[return-value]
-
-
 def _run_folder(settings: Settings, session: Session, environ: Mapping[str, str]) -> Path:
     """The folder of this run, the same on all ranks; rank 0 refuses one that holds another run's log."""
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
@@ -127,6 +125,8 @@ def _open_log(settings: Settings, session: Session, folder: Path, task: Task) ->
         return None
     log = LogWriter(folder)
     (folder / "settings.toml").write_text(arguments.to_toml(settings), encoding="utf-8")
+    bindings = [arrival.binding for arrival in session.arrivals]
+    binding = judge(bindings, machines.find(session.environ), session.environ)
     header = make_header(
         run_id=folder.name,
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -137,7 +137,7 @@ def _open_log(settings: Settings, session: Session, folder: Path, task: Task) ->
         engine=session.engine,
         device=session.device,
         environ=session.environ,
-        binding={},
+        binding=binding.record(),
         epoch_samples=len(task.data.train),
     )
     log.write(header)
@@ -145,7 +145,8 @@ def _open_log(settings: Settings, session: Session, folder: Path, task: Task) ->
         f"{header.name}: {header.parameters:,} parameters, {header.world_size} ranks on {header.nodes} nodes "
         f"({header.launcher}), global batch {header.global_batch}\n"
         f"engine {header.engine} over {header.backend} ({header.engine_why})\n"
-        f"device {header.device} ({header.device_why})",
+        f"device {header.device} ({header.device_why})\n"
+        f"{binding.text()}",
         flush=True,
     )
     return log

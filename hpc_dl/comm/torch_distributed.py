@@ -50,6 +50,7 @@ class TorchEngine(Engine):
 
     def stop(self) -> None:
         if dist.is_initialized():
+            self.barrier()  # rank 0 holds the store: it leaves when all are done
             dist.destroy_process_group()
 
     def abort(self, code: int) -> None:

@@ -19,6 +19,7 @@ from hpc_dl.data.workers import Loader
 from hpc_dl.errors import HpcDlError
 from hpc_dl.scaling.records import End, Evaluation, LogWriter
 from hpc_dl.settings import Settings
+from hpc_dl.training.agreement import average_buffers, check_agreement
 from hpc_dl.training.checkpoint import Checkpoints, Position
 from hpc_dl.training.evaluation import evaluate
 from hpc_dl.training.metrics import Metric
@@ -175,22 +176,23 @@ class Trainer:
             epoch_samples=position.epoch_samples + samples,
             samples=position.samples + samples,
         )
-        every = settings.checkpoint.every_steps
-        if every and self._position.step % every == 0:
+        if _due(settings.exchange.check_every_steps, self._position.step):
+            check_agreement(self._model, self._engine, self._position.step)
+            recorder.timer.restart()
+        if _due(settings.checkpoint.every_steps, self._position.step):
             self._write_checkpoint()
             recorder.timer.restart()
 
     def _after_epoch(self, data: Data, recorder: Recorder, last: bool) -> None:
-        every = self._settings.training.evaluate_every_epochs
-        if last or (every and self._position.epoch % every == 0):
+        if last or _due(self._settings.training.evaluate_every_epochs, self._position.epoch):
             self._evaluation = self._evaluate(data)
             recorder.evaluation(self._evaluation)
-        every = self._settings.checkpoint.every_epochs
-        if every and self._position.epoch_samples == 0 and self._position.epoch % every == 0:
+        if self._position.epoch_samples == 0 and _due(self._settings.checkpoint.every_epochs, self._position.epoch):
             self._write_checkpoint()
 
     def _evaluate(self, data: Data) -> Evaluation:
         engine, begun = self._engine, time.perf_counter()
+        average_buffers(self._model, engine)
         local_batch = max(1, self._plan(len(data.train)).step_samples // engine.world_size)
         plan = evaluation_plan(len(data.evaluation), engine.world_size, engine.rank, local_batch)
         batches: Iterator[tuple[Tensor, Tensor]] = (
@@ -213,6 +215,7 @@ class Trainer:
         return moved
 
     def _write_checkpoint(self) -> None:
+        average_buffers(self._model, self._engine)
         if self._engine.rank == 0:
             self._checkpoints.write(self._position, self._model.state_dict(), self._optimizer.state_dict())
 
@@ -236,3 +239,8 @@ class Trainer:
         self._model.load_state_dict(content["model"])
         self._optimizer.load_state_dict(content["optimizer"])
         self._position = position
+
+
+def _due(every: int, done: int) -> bool:
+    """Is something due that is done after every so many (0: never)?"""
+    return every > 0 and done % every == 0
