@@ -129,9 +129,7 @@ def missing() -> str:
 def require() -> None:
     """Refuse to go on where a bed cannot stand."""
     if obstacle := missing():
-        raise HpcDlError(
-            "test bed", obstacle, "run as root on a Linux machine of your own, or in a privileged container"
-        )
+        raise HpcDlError("test bed", obstacle, "run as root on Linux, in a container that may do so")
 
 
 def _in(space: str, *words: str) -> str:

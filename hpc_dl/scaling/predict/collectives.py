@@ -108,6 +108,39 @@ def hierarchical(per_node: int, nodes: int, size_bytes: Size, inside: Link, acro
     return within + ring(nodes, size_bytes / per_node, across)
 
 
+def ring_allgather(p: int, size_bytes: Size, link: Link) -> Size:
+    """(p-1) alpha + (p-1)/p n beta, n the bytes every rank has in the end."""
+    return (p - 1) * link.latency_seconds + (p - 1) / p * size_bytes * link.seconds_per_byte
+
+
+def doubling_allgather(p: int, size_bytes: Size, link: Link) -> Size:
+    """ceil(log2 p) alpha + (p-1)/p n beta: recursive doubling, or Bruck's algorithm where p is no power of two."""
+    return _depth(p) * link.latency_seconds + (p - 1) / p * size_bytes * link.seconds_per_byte
+
+
+def ring_reduce_scatter(p: int, size_bytes: Size, link: Link) -> Size:
+    """(p-1) alpha + (p-1)/p n (beta + gamma), n the bytes every rank starts with; pairwise exchange costs the same."""
+    per_byte = link.seconds_per_byte + link.reduce_seconds_per_byte
+    return (p - 1) * link.latency_seconds + (p - 1) / p * size_bytes * per_byte
+
+
+def halving_reduce_scatter(p: int, size_bytes: Size, link: Link) -> Size:
+    """ceil(log2 p) alpha + (p-1)/p n (beta + gamma): recursive halving."""
+    per_byte = link.seconds_per_byte + link.reduce_seconds_per_byte
+    return _depth(p) * link.latency_seconds + (p - 1) / p * size_bytes * per_byte
+
+
+def binomial_broadcast(p: int, size_bytes: Size, link: Link) -> Size:
+    """ceil(log2 p) (alpha + n beta)."""
+    return _depth(p) * (link.latency_seconds + size_bytes * link.seconds_per_byte)
+
+
+def scatter_broadcast(p: int, size_bytes: Size, link: Link) -> Size:
+    """(ceil(log2 p) + p-1) alpha + 2(p-1)/p n beta: binomial scatter, ring allgather."""
+    share = (p - 1) / p * size_bytes
+    return (_depth(p) + p - 1) * link.latency_seconds + 2 * share * link.seconds_per_byte
+
+
 def lower_bound(p: int, size_bytes: Size, link: Link) -> tuple[Size, Size, Size]:
     """Seconds no allreduce can beat: by latency, by bandwidth and by reduction (Chan et al. 2007, table 1)."""
     share = (p - 1) / p * size_bytes
@@ -124,6 +157,17 @@ FLAT: dict[str, Callable[[int, Size, Link], Size]] = {
     "direct": direct,
     "torus": torus,
 }
+"""Algorithms of an allreduce in which all ranks are alike."""
+OTHERS: dict[str, Callable[[int, Size, Link], Size]] = {
+    "ring-allgather": ring_allgather,
+    "doubling-allgather": doubling_allgather,
+    "ring-reduce-scatter": ring_reduce_scatter,
+    "halving-reduce-scatter": halving_reduce_scatter,
+    "binomial-broadcast": binomial_broadcast,
+    "scatter-broadcast": scatter_broadcast,
+}
+"""Algorithms of other collectives."""
+ALGORITHMS = {**FLAT, **OTHERS}
 
 
 def _depth(p: int) -> int:
