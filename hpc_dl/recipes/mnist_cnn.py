@@ -18,11 +18,9 @@ from hpc_dl.settings import (
     TrainingSettings,
 )
 
-_TASK = TaskSettings(model="hpc_dl.models.mnist_cnn:MnistCnn", model_options={"dropout": 0.25})
-
 MNIST_CNN = Settings(
     name="mnist_cnn",
-    task=_TASK,
+    task=TaskSettings(model="hpc_dl.models.mnist_cnn:MnistCnn", model_options={"dropout": 0.1}),
     data=DataSettings(source="hpc_dl.data.digits:load"),
     training=TrainingSettings(epochs=40, local_batch=64, evaluate_every_epochs=5),
     optimizer=OptimizerSettings(name="adam", learning_rate=0.004),
@@ -31,7 +29,7 @@ MNIST_CNN = Settings(
 
 FASHION_CNN = Settings(
     name="fashion_cnn",
-    task=_TASK,
+    task=TaskSettings(model="hpc_dl.models.mnist_cnn:MnistCnn", model_options={"dropout": 0.25}),
     data=DataSettings(source="hpc_dl.data.idx:load", options={"name": "fashion-mnist"}),
     training=TrainingSettings(epochs=5, local_batch=64),
     optimizer=OptimizerSettings(name="adam", learning_rate=0.002),
