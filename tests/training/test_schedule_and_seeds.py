@@ -41,7 +41,9 @@ def test_cosine_agrees_with_torch() -> None:
 
 def test_step_and_polynomial_decay() -> None:
     steps = ScheduleSettings(decay="step", decay_every_steps=10, decay_factor=0.5)
-    assert [learning_rate(step, 30, 1, BASE, steps) for step in (0, 9, 10, 29)] == pytest.approx([0.1, 0.1, 0.05, 0.025])
+    assert [learning_rate(step, 30, 1, BASE, steps) for step in (0, 9, 10, 29)] == pytest.approx(
+        [0.1, 0.1, 0.05, 0.025]
+    )
     line = ScheduleSettings(decay="polynomial", warmup_steps=10)
     assert learning_rate(10, 21, 1, BASE, line) == pytest.approx(0.1)
     assert learning_rate(15, 21, 1, BASE, line) == pytest.approx(0.05)
@@ -55,7 +57,9 @@ def test_step_and_polynomial_decay() -> None:
     decay=st.sampled_from(["none", "cosine", "step", "polynomial"]),
     world=st.integers(1, 100_000),
 )
-def test_the_rate_is_finite_and_never_above_its_peak(step: int, total: int, warmup: int, decay: str, world: int) -> None:
+def test_the_rate_is_finite_and_never_above_its_peak(
+    step: int, total: int, warmup: int, decay: str, world: int
+) -> None:
     schedule = ScheduleSettings(warmup_steps=warmup, decay=decay)  # type: ignore[arg-type]
     rate = learning_rate(step, total, world, BASE, schedule)
     assert math.isfinite(rate)
