@@ -94,8 +94,8 @@ def torch_facts(folder: Path) -> dict[str, str]:
 
 def find_mpi_wrapper(prefix: Path, environ: Mapping[str, str]) -> str:
     """The MPI C++ compiler wrapper: MPICXX, the environment's own, the one on PATH, Cray MPICH's."""
-    cray = environ.get("MPICH_DIR", "")
-    for candidate in (environ.get("MPICXX", ""), str(prefix / "bin/mpicxx"), "mpicxx", f"{cray}/bin/mpicxx"):
+    asked, cray = environ.get("MPICXX"), environ.get("MPICH_DIR")
+    for candidate in (asked, str(prefix / "bin/mpicxx"), "mpicxx", cray and f"{cray}/bin/mpicxx"):
         path = shutil.which(candidate, path=environ.get("PATH")) if candidate else None
         if path:
             return path
