@@ -209,8 +209,10 @@ class Machine:
         return order[local_rank] if local_rank < len(order) else local_rank
 
     def cpu_bind(self, name: str = "") -> CpuBind | None:
-        """The binding list of that name (by default the machine's), or None where the word is not a list's name."""
+        """The binding list of that name (by default the machine's) or written out as `list:0-7:8-15`; else None."""
         wanted = name or self.ranks.cpu_bind
+        if wanted.startswith("list:"):
+            return CpuBind(name=wanted, cores=tuple(wanted.split(":")[1:]))
         return next((bind for bind in self.cpu_binds if bind.name == wanted), None)
 
     def stack(self, name: str = "") -> Stack:

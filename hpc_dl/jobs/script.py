@@ -124,19 +124,11 @@ def _environment(request: Request, machine: Machine, scheduler: Scheduler) -> li
 
 def _launch(request: Request, machine: Machine) -> list[str]:
     bind = machine.cpu_bind(request.cpu_bind)
-    program: list[Word] = [
-        "bash",
-        Variable("launch/rank.sh"),
-        "python",
-        "-m",
-        "hpc_dl.cli",
-        "train",
-        Variable("train[0]"),
-    ]
-    program += ["--log.folder", Variable(RUN_FOLDER)]
+    program: list[Word] = ["bash", Variable("launch/rank.sh"), "python", "-m", "hpc_dl.cli", "train"]
+    program += [Variable("train[@]")]
     program += ["--checkpoint.resume", "auto"] if request.rerun else []
     launch = Launch(
-        program=(*program, Variable("train[@]:1")),
+        program=tuple(program),
         nodes=Variable("nodes"),
         ranks=Variable("ranks"),
         ranks_per_node=Variable("ranks_per_node"),

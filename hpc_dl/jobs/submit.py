@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a request to a job in the queue: the files of its folder, the scheduler's commands, what became of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hpc_dl.cluster.machine import Machine
+from hpc_dl.errors import HpcDlError
+from hpc_dl.jobs import environment, script
+from hpc_dl.jobs.request import Request, complete
+from hpc_dl.jobs.scheduler import Status
+from hpc_dl.jobs.schedulers import SCHEDULERS, scheduler_of
+from hpc_dl.jobs.words import command
+
+RECORD = "job.json"
+PIECES = ("job.sh", "rank.sh")
+COMMAND_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job before it is submitted: everything `--dry-run` shows."""
+
+    folder: Path
+    files: Mapping[str, str]
+    """Name below the folder, and text."""
+    words: tuple[str, ...]
+    """The command of submission, given in the folder."""
+    scheduler: str
+    nodes: int
+
+
+def prepare(request: Request, machine: Machine, settings: str, asked: Sequence[str]) -> Job:
+    """The files and the command of a request; reads the pieces of launch/, writes nothing.
+
+    Args:
+        request: With its run_folder set.
+        machine: Where it goes.
+        settings: The effective settings of the training, as TOML.
+        asked: The words of the user's own command, to be kept.
+    """
+    scheduler = scheduler_of(machine)
+    name = f"job{scheduler.suffix}"
+    files = {f"launch/{piece}": (pieces_folder() / piece).read_text(encoding="utf-8") for piece in PIECES}
+    if machine.environment:
+        files[f"launch/{machine.name}.sh"] = environment.render(machine)
+    if request.machine.endswith(".toml"):  # kept with the run, so that its ranks read what the job was rendered from
+        files["machine.toml"] = Path(request.machine).read_text(encoding="utf-8")
+        request = replace(request, machine=str(Path(request.run_folder) / "machine.toml"))
+    words = tuple(scheduler.submit_words(name))
+    files[name] = script.render(request, machine)
+    files["settings.toml"] = settings
+    files["command.txt"] = f"{command(asked)}\n# in this folder:\n{command(words)}\n"
+    return Job(Path(request.run_folder), files, words, scheduler.name, complete(request, machine).nodes)
+
+
+def submit(job: Job, environ: Mapping[str, str]) -> str:
+    """Write the job's files, hand its script to the scheduler, and return the job id, which is noted in the folder."""
+    for name, text in job.files.items():
+        path = job.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    output = _run(job.words, job.folder, environ)
+    job_id = SCHEDULERS[job.scheduler].read_job_id(output)
+    record = {"job_id": job_id, "scheduler": job.scheduler, "nodes": job.nodes, "words": job.words}
+    record["submitted"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    (job.folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return job_id
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was submitted from a folder."""
+
+    folder: Path
+    job_id: str
+    scheduler: str
+
+
+def submitted(folder: Path) -> Submitted:
+    """The job of a run's folder."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return Submitted(folder, record["job_id"], record["scheduler"])
+    except (OSError, ValueError, KeyError) as error:
+        remedy = "name the folder of a run that `hpc-dl job submit` or `hpc-dl sweep` submitted"
+        raise HpcDlError(f"job of {folder}", f"no readable {RECORD} in it ({error})", remedy) from None
+
+
+def status(job: Submitted, environ: Mapping[str, str]) -> Status:
+    """What the scheduler says of it; "forgotten" where it knows the job no more."""
+    scheduler = SCHEDULERS[job.scheduler]
+    for words in scheduler.status_words(job.job_id):
+        try:
+            found = scheduler.read_status(_run(words, job.folder, environ))
+        except HpcDlError:
+            continue
+        if found is not None:
+            return found
+    return Status("forgotten", "unknown", f"{job.scheduler} knows no job {job.job_id} any more: look at its log")
+
+
+def cancel(job: Submitted, environ: Mapping[str, str]) -> None:
+    """End the job, waiting or running."""
+    _run(SCHEDULERS[job.scheduler].cancel_words(job.job_id), job.folder, environ)
+
+
+def pieces_folder() -> Path:
+    """Where the shell pieces of jobs lie: beside the package in the project, under share/ of an installed one."""
+    for folder in (Path(__file__).parents[2] / "launch", Path(sys.prefix) / "share" / "hpc_dl" / "launch"):
+        if (folder / PIECES[0]).is_file():
+            return folder
+    raise HpcDlError("a batch job", "the shell pieces of launch/ are not installed", "install hpc_dl again")
+
+
+def _run(words: Sequence[str], folder: Path, environ: Mapping[str, str]) -> str:
+    """What a scheduler's command printed; its refusal is quoted."""
+    try:
+        done = subprocess.run(
+            words, cwd=folder, env=dict(environ), capture_output=True, text=True, timeout=COMMAND_SECONDS
+        )
+    except FileNotFoundError:
+        raise HpcDlError(words[0], "no such command here", "run this on a login node of the machine") from None
+    except subprocess.TimeoutExpired:
+        raise HpcDlError(
+            words[0], f"no answer in {COMMAND_SECONDS} s", "try again when the scheduler answers"
+        ) from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
+        raise HpcDlError(command(words), f"refused: {said}", "see the scheduler's message; change the request")
+    return done.stdout
