@@ -12,12 +12,12 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Print the table of sizes and write the report's files."""
     options = _parser().parse_args(arguments)
     from hpc_dl.scaling import report
-    from hpc_dl.scaling.report import tables
-    from hpc_dl.scaling.study import read_study
+    from hpc_dl.scaling.report import markdown
+    from hpc_dl.scaling.study import Question, read_study
 
-    study = read_study(options.runs, options.baseline)
+    study = read_study(options.runs, Question(options.baseline, options.target_efficiency, options.epochs))
     written = report.write(study, options.output)
-    print(tables.terminal(study))
+    print(markdown.terminal(study))
     print("\nWritten: " + ", ".join(str(path) for path in written))
     return 0
 
@@ -33,5 +33,15 @@ def _parser() -> argparse.ArgumentParser:
         default="smallest",
         metavar="SIZE",
         help="what efficiency refers to: smallest (default), one-rank, one-node, or the name of a run",
+    )
+    parser.add_argument(
+        "--target-efficiency",
+        type=float,
+        default=0.8,
+        metavar="E",
+        help="efficiency that the recommended size keeps (default: 0.8)",
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=0, metavar="N", help="epochs to ask computing time for, for the proposal page"
     )
     return parser

@@ -70,14 +70,20 @@ def decide_scaling(runs: Sequence[Run]) -> Scaling:
     return _rule(runs)
 
 
+def name_some(names: Sequence[str], most: int = 6) -> str:
+    """A listing that stays short."""
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
 def _rule(runs: Sequence[Run]) -> Scaling:
     if len({run.header.local_batch for run in runs}) == 1:
         return "weak" if len({run.header.world_size for run in runs}) > 1 else "one size"
     if len({run.header.global_batch for run in runs}) == 1:
         return "strong"
-    batches = "; ".join(
-        f"{label(run)}: {run.header.world_size} ranks, local {run.header.local_batch}, global {run.header.global_batch}"
-        for run in runs
+    heads = [(label(run), run.header) for run in runs]
+    batches = name_some(
+        [f"{name}: {h.world_size} ranks, local {h.local_batch}, global {h.global_batch}" for name, h in heads]
     )
     raise HpcDlError(
         "report of a ragged set of runs",
@@ -92,13 +98,8 @@ def _check_same(trait: str, values: Sequence[tuple[Run, Any]]) -> None:
         if value is not None:
             groups.setdefault(str(value), []).append(label(run))
     if len(groups) > 1:
-        found = "; ".join(f"{value}: {_names(names)}" for value, names in groups.items())
+        found = "; ".join(f"{value}: {name_some(names)}" for value, names in groups.items())
         raise HpcDlError(f"report of runs that differ in {trait}", found, "report each of these groups on its own")
-
-
-def _names(names: Sequence[str], most: int = 6) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def _check_labels(run: Run) -> None:

@@ -39,6 +39,12 @@ class Size:
         """What all runs of this size share is in the header of the first."""
         return self.runs[0].run.header
 
+    @property
+    def mean_batch(self) -> float:
+        """Samples per step as counted; less than the global batch where the last batch of an epoch is smaller."""
+        windows = [window for measured in self.runs for window in measured.windows]
+        return sum(window.samples for window in windows) / sum(window.steps for window in windows)
+
 
 @dataclass(frozen=True)
 class Point:

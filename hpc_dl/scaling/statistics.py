@@ -44,6 +44,10 @@ class Estimate:
         """Whether there is an interval."""
         return not math.isnan(self.low)
 
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit; the factor is positive."""
+        return Estimate(factor * self.value, factor * self.low, factor * self.high)
+
 
 def cosines(count: int) -> int:
     """How many cosines the long-run variance of `count` values rests on: 0.4 count^(2/3).

@@ -16,7 +16,7 @@ FENCE = 3.0
 """Quartile distances beyond the quartiles where a window counts as far out (Tukey, Exploratory Data Analysis, 1977)."""
 SMALLEST_FENCE = 0.01
 """... but never closer than 1 % of the median: so little is no warm-up."""
-FEWEST = 4
+FEWEST = 8
 """Windows below which no warm-up is looked for."""
 
 

@@ -7,52 +7,96 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpc_dl.errors import HpcDlError
+from hpc_dl.scaling.caveats import Note, caveats
 from hpc_dl.scaling.comparable import Scaling, decide_scaling
+from hpc_dl.scaling.cost import Cost, Recommendation, cost, recommend
+from hpc_dl.scaling.differences import Environment, compare_environments
 from hpc_dl.scaling.efficiency import Point, Size, choose_baseline, points, sizes
 from hpc_dl.scaling.runs import Collection, collect
+from hpc_dl.scaling.split import Split, lost, split
+from hpc_dl.scaling.steady import Measured
 
 
 @dataclass(frozen=True)
-class Study:
-    """Runs that can be compared, and what follows from them."""
+class Question:
+    """What a reader wants to know of the runs."""
 
+    baseline: str = "smallest"
+    """What efficiency refers to: smallest, one-rank, one-node, or the name of a run."""
+    target: float = 0.8
+    """The efficiency that a recommended size has to keep."""
+    epochs: int = 0
+    """Epochs to ask computing time for; 0 for none."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target <= 1:
+            raise HpcDlError(f"target efficiency {self.target}", "out of range", "give a value above 0, at most 1")
+        if self.epochs < 0:
+            raise HpcDlError(f"epochs {self.epochs}", "out of range", "give 0 or more")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Runs that can be compared, and what was measured."""
+
+    question: Question
     collection: Collection
     scaling: Scaling
     baseline: Size
     points: tuple[Point, ...]
-    notes: tuple[str, ...]
-    """What a reader has to know before believing the numbers."""
+    splits: tuple[Split, ...]
+    """In the order of the points; without parts where the logs have none."""
+    environment: Environment
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """All runs, smallest first."""
+        return tuple(measured for point in self.points for measured in point.size.runs)
 
 
-def read_study(paths: Sequence[Path], baseline: str = "smallest") -> Study:
+@dataclass(frozen=True)
+class Study(Findings):
+    """The findings and what follows from them."""
+
+    losses: tuple[dict[str, float], ...]
+    """Per point, efficiency lost to each cause; empty where a log has no phases."""
+    costs: tuple[Cost, ...]
+    recommendation: Recommendation
+    notes: tuple[Note, ...]
+
+    @property
+    def name(self) -> str:
+        """What was trained."""
+        return self.baseline.header.name
+
+
+def read_study(paths: Sequence[Path], question: Question | None = None) -> Study:
     """The study of the runs in `paths`; refuses, by name, runs that cannot be compared."""
-    return build_study(collect(paths), baseline)
+    return build_study(collect(paths), question or Question())
 
 
-def build_study(collection: Collection, baseline: str = "smallest") -> Study:
+def build_study(collection: Collection, question: Question) -> Study:
     """The study of runs already read."""
     scaling = decide_scaling(collection.runs)
     measured = sizes(collection.runs)
-    reference = choose_baseline(measured, baseline)
-    found = points(measured, reference)
-    return Study(collection, scaling, reference, found, tuple(_notes(collection, found)))
-
-
-def _notes(collection: Collection, found: Sequence[Point]) -> list[str]:
-    notes = [f"Left out: {reason}." for reason in collection.left_out]
-    if collection.broken:
-        listing = "; ".join(collection.broken[:10])
-        notes.append(f"{len(collection.broken)} log lines could not be read: {listing}.")
-    single = [str(point.size.world_size) for point in found if point.size.basis == "windows"]
-    if single:
-        notes.append(
-            f"One run only at {', '.join(single)} ranks: the interval covers variation within that job; "
-            "variation from job to job is not covered. Repeat whole jobs to cover it."
-        )
-    notes += [
-        f"Efficiency over 1 at {point.size.world_size} ranks: a question, not a result. Look for a cause: "
-        "a slow baseline, or data that begin to fit in memory."
-        for point in found
-        if point.efficiency.value > 1
-    ]
-    return notes
+    baseline = choose_baseline(measured, question.baseline)
+    findings = Findings(
+        question=question,
+        collection=collection,
+        scaling=scaling,
+        baseline=baseline,
+        points=points(measured, baseline),
+        splits=tuple(split(size) for size in measured),
+        environment=compare_environments(collection.runs),
+    )
+    reference = findings.splits[measured.index(baseline)]
+    return Study(
+        **vars(findings),
+        losses=tuple(
+            lost(found, reference) if found.seconds and reference.seconds else {} for found in findings.splits
+        ),
+        costs=tuple(cost(point, point.size.header.epoch_samples) for point in findings.points),
+        recommendation=recommend(findings.points, question.target),
+        notes=caveats(findings),
+    )

@@ -41,7 +41,7 @@ def test_efficiency_and_speedup_in_every_format(
 ) -> None:
     assert run(study, "--output", tmp_path / "out") == 0
     printed = capsys.readouterr().out
-    assert "Weak scaling; efficiency against 1 rank on 1 node" in printed
+    assert "Weak scaling (64 samples a rank); efficiency against 1 rank on 1 node" in printed
     assert "80.0 %" in printed
     by_ranks = sizes(tmp_path / "out")
     assert float(by_ranks[4]["efficiency"]) == pytest.approx(0.8)
@@ -113,7 +113,7 @@ def test_broken_lines_are_counted_and_named(study: Path, tmp_path: Path, capsys:
     log.write_text("\n".join([*lines, '{"kind":"window","ver']))
     run(study, "--output", tmp_path / "out")
     printed = capsys.readouterr().out
-    assert "2 log lines could not be read" in printed
+    assert "problem: 2 log lines could not be read" in printed
     assert "cnn-2 line 4" in printed
     assert f"cnn-2 line {len(lines) + 1}" in printed
 

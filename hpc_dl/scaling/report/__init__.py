@@ -5,19 +5,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hpc_dl.scaling.report import html, tables
+from hpc_dl.scaling.report import data, html, markdown
 from hpc_dl.scaling.study import Study
 
 
 def write(study: Study, folder: Path) -> list[Path]:
-    """Write report.md, report.csv, report.json and report.html into `folder`; the paths written."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write report.html, .md, .json, .csv (sizes) and report-runs.csv into `folder`; the paths written."""
     texts = {
-        "report.md": tables.markdown(study),
-        "report.csv": tables.csv_text(study),
-        "report.json": tables.json_text(study),
         "report.html": html.page(study),
+        "report.md": markdown.page(study),
+        "report.json": data.json_text(study),
+        "report.csv": data.csv_text(data.size_facts(study)),
+        "report-runs.csv": data.csv_text([data.run_facts(measured) for measured in study.measured]),
     }
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in texts]

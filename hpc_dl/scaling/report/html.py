@@ -7,8 +7,12 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from hpc_dl import __version__
-from hpc_dl.scaling.report import plots, tables
+from hpc_dl.scaling.report import plots, verdict
+from hpc_dl.scaling.report.sections import outline
 from hpc_dl.scaling.study import Study
+
+MOST_RUNS = 200
+"""Runs listed one by one: a page of 1,000 rows serves nobody, and the CSV has them all."""
 
 
 def page(study: Study) -> str:
@@ -16,12 +20,15 @@ def page(study: Study) -> str:
     environment = Environment(
         loader=PackageLoader("hpc_dl.scaling", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    sections = outline(study, MOST_RUNS)
+    drawn = {name: Markup(plots.PLOTS[name](study)) for section in sections for name in section.plots}
     return environment.get_template("report.html.j2").render(
         version=__version__,
-        name=study.points[0].size.header.name,
-        heading=tables.heading(study),
-        headings=tables.HEADINGS,
-        rows=[tables.row(point) for point in study.points],
+        name=study.name,
+        verdict=verdict.verdict(study),
+        advice=verdict.advice(study),
+        heading=verdict.heading(study),
         notes=study.notes,
-        plots=[Markup(plots.efficiency(study)), Markup(plots.throughput(study))],
+        sections=sections,
+        plots=drawn,
     )

@@ -1,76 +1,175 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of a report."""
+"""The pictures of a report, each a function from a study to an <svg> element."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator, PercentFormatter
 
-from hpc_dl.scaling.report.svg import COLOURS, canvas
+from hpc_dl.scaling.efficiency import Point
+from hpc_dl.scaling.proposal import proposal
+from hpc_dl.scaling.report.svg import COLOURS, PART_COLOURS, canvas
+from hpc_dl.scaling.split import PARTS
 from hpc_dl.scaling.statistics import Estimate
+from hpc_dl.scaling.steady import window_costs
 from hpc_dl.scaling.study import Study
+
+MOST_TICKS = 9
+MOST_OUTLIERS = 60
+IDEAL: dict[str, Any] = {"color": COLOURS["muted"], "linestyle": "--", "linewidth": 1.0, "label": "ideal"}
+MEASURED: dict[str, Any] = {
+    "color": COLOURS["accent"],
+    "marker": "o",
+    "markersize": 4,
+    "capsize": 3,
+    "label": "measured",
+}
 
 
 def efficiency(study: Study) -> str:
-    """Efficiency with intervals over the number of ranks, and the ideal line."""
+    """Efficiency with intervals over the number of ranks, the ideal and the efficiency to keep."""
     ranks = [point.size.world_size for point in study.points]
     with canvas("efficiency", "Efficiency with 95 % intervals over the number of ranks") as drawing:
         axes = drawing.axes
-        axes.axhline(1.0, color=COLOURS["muted"], linestyle="--", linewidth=1, label="ideal")
+        axes.axhline(1.0, **IDEAL)
+        target = study.question.target
+        axes.axhline(target, color=COLOURS["muted"], linestyle=":", linewidth=1, label=f"to keep: {100 * target:g} %")
         _with_intervals(axes, ranks, [point.efficiency for point in study.points])
-        highest = max(1.0, *(_top(point.efficiency) for point in study.points))
-        axes.set_ylim(0, 1.08 * highest)
+        axes.set_ylim(0, 1.08 * max(1.0, *(_top(point.efficiency) for point in study.points)))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_ylabel("Efficiency")
-        _rank_axis(axes, ranks)
+        axes.set_title("Efficiency")
+        _doubling_axis(axes, ranks, "Ranks")
+        axes.legend(loc="lower left")
     return drawing.svg
 
 
 def throughput(study: Study) -> str:
     """Throughput over the number of ranks on logarithmic axes, with the ideal line through the baseline."""
-    ranks = [point.size.world_size for point in study.points]
     per_rank = 1 / (study.baseline.cost.value * study.baseline.world_size)
+    ranks = [point.size.world_size for point in study.points]
     with canvas("throughput", "Samples per second over the number of ranks") as drawing:
         axes = drawing.axes
-        ideal = [per_rank * n for n in ranks]
-        axes.plot(ranks, ideal, color=COLOURS["muted"], linestyle="--", linewidth=1, label="ideal")
+        axes.plot(ranks, [per_rank * count for count in ranks], **IDEAL)
         _with_intervals(axes, ranks, [point.throughput for point in study.points])
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylabel("Samples per second")
-        _rank_axis(axes, ranks)
+        _logarithmic(axes)
+        axes.set_title("Samples per second")
+        _doubling_axis(axes, ranks, "Ranks")
+        axes.legend(loc="upper left")
     return drawing.svg
 
 
-def _with_intervals(axes: Axes, ranks: Sequence[int], estimates: Sequence[Estimate]) -> None:
+def nodes(study: Study) -> str:
+    """Speed-up over nodes with the ideal line, for a proposal."""
+    found = proposal(study)
+    chosen: Sequence[Point] = found.points if found else ()
+    counts = [point.size.nodes for point in chosen]
+    with canvas("nodes", "Speed-up over the number of nodes") as drawing:
+        axes = drawing.axes
+        axes.plot(counts, [point.ideal_speedup for point in chosen], **IDEAL)
+        _with_intervals(axes, counts, [point.speedup for point in chosen])
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+        axes.set_title(f"Speed-up over {counts[0]:,} node{'s' if counts[0] > 1 else ''}")
+        _doubling_axis(axes, counts, "Nodes")
+        axes.legend(loc="upper left")
+    return drawing.svg
+
+
+def split(study: Study) -> str:
+    """Rank-seconds per sample by part, the baseline's sum as 1."""
+    found = [item for item in study.splits if item.seconds]
+    whole = study.baseline.cost.value * study.baseline.world_size
+    names = [f"{item.size.world_size:,}" for item in found]
+    with canvas("split", "Parts of a step by size, in rank-seconds per sample", width=7.2) as drawing:
+        axes = drawing.axes
+        below = np.zeros(len(found))
+        for part in PARTS:
+            height = np.array([item.per_sample(part) / whole for item in found])
+            axes.bar(names, height, bottom=below, width=0.62, color=PART_COLOURS[part], label=part)
+            below += height
+        axes.axhline(1.0, color=COLOURS["muted"], linestyle="--", linewidth=1)
+        axes.set_title("Cost of a sample, baseline = 1")
+        axes.set_xlabel("Ranks")
+        axes.grid(axis="x", visible=False)
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return drawing.svg
+
+
+def spread(study: Study) -> str:
+    """Windows by size: seconds per sample against the size's median."""
+    boxes = [_box(point) for point in study.points]
+    with canvas("spread", "Spread of the windows by size", width=7.2) as drawing:
+        axes = drawing.axes
+        line = {"color": COLOURS["accent"]}
+        axes.bxp(
+            boxes,
+            widths=0.4,
+            boxprops=line,
+            whiskerprops=line,
+            capprops=line,
+            medianprops={"color": COLOURS["ink"]},
+            flierprops={"marker": "o", "markersize": 3, "markeredgecolor": COLOURS["warm"], "markerfacecolor": "none"},
+        )
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.set_title("Seconds per sample, median of the size = 100 %")
+        axes.set_xlabel("Ranks")
+        axes.grid(axis="x", visible=False)
+    return drawing.svg
+
+
+def _box(point: Point) -> dict[str, object]:
+    costs = np.concatenate([window_costs(measured.windows) for measured in point.size.runs])
+    costs /= np.median(costs)
+    lower, middle, upper = np.quantile(costs, [0.25, 0.5, 0.75])
+    reach = 1.5 * (upper - lower)
+    inside = costs[(costs >= lower - reach) & (costs <= upper + reach)]
+    beyond = costs[(costs < lower - reach) | (costs > upper + reach)]
+    furthest = beyond[np.argsort(-np.abs(beyond - middle))][:MOST_OUTLIERS]
+    return {
+        "label": f"{point.size.world_size:,}",
+        "q1": lower,
+        "med": middle,
+        "q3": upper,
+        "whislo": inside.min(),
+        "whishi": inside.max(),
+        "fliers": furthest,
+    }
+
+
+def _with_intervals(axes: Axes, places: Sequence[int], estimates: Sequence[Estimate]) -> None:
     below = [e.value - e.low if e.known else 0.0 for e in estimates]
-    above = [e.high - e.value if e.known else 0.0 for e in estimates]
-    values = [e.value for e in estimates]
-    axes.errorbar(
-        ranks,
-        values,
-        yerr=[below, above],
-        color=COLOURS["accent"],
-        marker="o",
-        markersize=4,
-        capsize=3,
-        label="measured",
-    )
+    above = [min(e.high, 3 * e.value) - e.value if e.known else 0.0 for e in estimates]
+    axes.errorbar(places, [e.value for e in estimates], yerr=[below, above], **MEASURED)
 
 
 def _top(estimate: Estimate) -> float:
-    return estimate.value if math.isnan(estimate.high) else min(estimate.high, 2 * estimate.value)
+    return min(estimate.high, 1.5 * estimate.value) if estimate.known else estimate.value
 
 
-def _rank_axis(axes: Axes, ranks: Sequence[int]) -> None:
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _doubling_axis(axes: Axes, places: Sequence[int], name: str) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    if len(ranks) <= 10:
-        axes.set_xticks(list(ranks))
+    every = -(-len(places) // MOST_TICKS)
+    axes.set_xticks(list(places[::every]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("Ranks")
-    axes.legend(loc="best")
+    axes.set_xlabel(name)
+
+
+PLOTS: dict[str, Callable[[Study], str]] = {
+    "efficiency": efficiency,
+    "throughput": throughput,
+    "split": split,
+    "spread": spread,
+    "nodes": nodes,
+}

@@ -15,6 +15,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hpc_dl.scaling.split import PARTS
+
 # Stand-ins drawn by matplotlib, replaced by the page's CSS variables, so that plots turn dark with the page.
 COLOURS = {
     "ink": "#010101",
@@ -23,7 +25,15 @@ COLOURS = {
     "accent": "#040404",
     "warm": "#050505",
     "paper": "#060606",
+    "part-1": "#070701",
+    "part-2": "#070702",
+    "part-3": "#070703",
+    "part-4": "#070704",
+    "part-5": "#070705",
+    "part-6": "#070706",
+    "part-7": "#070707",
 }
+PART_COLOURS = {part: COLOURS[f"part-{number}"] for number, part in enumerate(PARTS, start=1)}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10,
@@ -31,6 +41,9 @@ STYLE: dict[Any, Any] = {
     "axes.labelcolor": COLOURS["ink"],
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
     "axes.grid": True,
     "grid.color": COLOURS["grid"],
     "grid.linewidth": 0.6,

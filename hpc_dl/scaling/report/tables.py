@@ -1,31 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The study as text: the table of sizes for the terminal, Markdown, CSV and JSON."""
+"""The tables of a report."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 from collections.abc import Sequence
-from typing import Any
 
+from hpc_dl.scaling import laws
 from hpc_dl.scaling.efficiency import Point
-from hpc_dl.scaling.report.words import interval, number, percent, seconds
-from hpc_dl.scaling.statistics import Estimate
+from hpc_dl.scaling.report.table import Table
+from hpc_dl.scaling.report.words import interval, number, percent, points_lost, seconds
+from hpc_dl.scaling.runs import label
+from hpc_dl.scaling.split import CAUSES, PARTS
+from hpc_dl.scaling.statistics import Estimate, median
 from hpc_dl.scaling.study import Study
 
-HEADINGS = ("Ranks", "Nodes", "Global batch", "Runs", "Samples/s", "Step", "Speed-up", "Ideal", "Efficiency")
+CAUSE_WORDS = {
+    "communication": "communication not hidden by backward",
+    "imbalance": "waiting for the slowest rank",
+    "input": "input",
+    "compute": "slower compute per sample",
+    "other": "other",
+}
 
 
-def row(point: Point) -> tuple[str, ...]:
-    """One size, as `HEADINGS` name it."""
+def size_table(study: Study) -> Table:
+    """Throughput, speed-up and efficiency per size."""
+    headings = ("Ranks", "Nodes", "Global batch", "Runs", "Samples/s", "Step", "Speed-up", "Ideal", "Efficiency")
+    return Table(headings, tuple(_size_row(point) for point in study.points))
+
+
+def _size_row(point: Point) -> tuple[str, ...]:
     size = point.size
     return (
         f"{size.world_size:,}",
         f"{size.nodes:,}",
         f"{size.header.global_batch:,}",
-        str(len(size.runs)),
+        f"{len(size.runs):,}",
         interval(point.throughput),
         seconds(point.step_seconds.value),
         interval(point.speedup),
@@ -34,85 +44,132 @@ def row(point: Point) -> tuple[str, ...]:
     )
 
 
-def heading(study: Study) -> str:
-    """What is compared, in a line: the kind of scaling and the baseline."""
-    base = study.baseline
-    rule = {"weak": "Weak scaling", "strong": "Strong scaling", "one size": "One size"}[study.scaling]
-    ranks = "1 rank" if base.world_size == 1 else f"{base.world_size:,} ranks"
-    nodes = "1 node" if base.nodes == 1 else f"{base.nodes:,} nodes"
-    return f"{rule}; efficiency against {ranks} on {nodes}; 95 % intervals in brackets"
-
-
-def terminal(study: Study) -> str:
-    """The table of sizes and the notes, for a terminal."""
-    rows = [HEADINGS, *(row(point) for point in study.points)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) for cells in rows]
-    return "\n".join([heading(study), *lines, *(f"- {note}" for note in study.notes)])
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with every column to the right."""
-    lines = [headings, ["---:"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def markdown(study: Study) -> str:
-    """The report as Markdown."""
-    name = study.points[0].size.header.name
-    table = markdown_table(HEADINGS, [row(point) for point in study.points])
-    notes = "\n".join(f"- {note}" for note in study.notes)
-    return f"# Scaling of {name}\n\n{heading(study)}.\n\n{table}\n\n{notes}\n"
-
-
-def facts(point: Point) -> dict[str, Any]:
-    """One size as plain numbers, for JSON and CSV."""
-    size = point.size
-    plain: dict[str, Any] = {
-        "ranks": size.world_size,
-        "nodes": size.nodes,
-        "local_batch": size.header.local_batch,
-        "global_batch": size.header.global_batch,
-        "runs": len(size.runs),
-        "interval_over": size.basis,
-        "ideal_speedup": point.ideal_speedup,
-    }
-    named = {
-        "samples_per_second": point.throughput,
-        "step_seconds": point.step_seconds,
-        "speedup": point.speedup,
-        "efficiency": point.efficiency,
-    }
-    for name, estimate in named.items():
-        plain |= _ends(name, estimate)
-    return plain
-
-
-def _ends(name: str, estimate: Estimate) -> dict[str, float | None]:
-    values = {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    return {key: None if math.isnan(value) else value for key, value in values.items()}
-
-
-def csv_text(study: Study) -> str:
-    """One line per size."""
-    lines = [facts(point) for point in study.points]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
-
-
-def json_text(study: Study) -> str:
-    """The same facts for programs."""
-    return json.dumps(
-        {
-            "version": 1,
-            "scaling": study.scaling,
-            "baseline": {"ranks": study.baseline.world_size, "nodes": study.baseline.nodes},
-            "sizes": [facts(point) for point in study.points],
-            "notes": list(study.notes),
-        },
-        indent=2,
-        allow_nan=False,
+def split_table(study: Study) -> Table:
+    """Milliseconds of a step by part."""
+    rows = tuple(
+        (f"{found.size.world_size:,}", *(_milliseconds(found.seconds[part]) for part in PARTS), _total(found.seconds))
+        for found in study.splits
+        if found.seconds
     )
+    return Table(("Ranks", *map(str.capitalize, PARTS), "Step"), rows, "Milliseconds per step.")
+
+
+def _total(parts: dict[str, float]) -> str:
+    return _milliseconds(sum(parts.values()))
+
+
+def _milliseconds(value: float) -> str:
+    return number(1000 * value) if abs(value) >= 5e-6 else "0"
+
+
+def loss_table(study: Study) -> Table:
+    """Points of efficiency lost to each cause."""
+    rows = tuple(
+        (
+            f"{point.size.world_size:,}",
+            f"{100 * point.efficiency.value:.1f}",
+            *(points_lost(lost[cause]) for cause in CAUSES),
+        )
+        for point, lost in zip(study.points, study.losses, strict=True)
+        if lost
+    )
+    caption = "Points of efficiency lost since the baseline; with the efficiency they sum to 100."
+    return Table(("Ranks", "Efficiency", *map(str.capitalize, CAUSES)), rows, caption)
+
+
+def law_table(study: Study) -> Table:
+    """The serial part each size implies."""
+    strong = study.scaling == "strong"
+    name = "Serial fraction (Karp-Flatt)" if strong else "Serial share (Gustafson)"
+    law = laws.karp_flatt if strong else laws.gustafson
+    rows = tuple(
+        (f"{point.size.world_size:,}", interval(law(point.speedup, point.ideal_speedup)))
+        for point in study.points
+        if point.ideal_speedup > 1
+    )
+    return Table(("Ranks", name), rows)
+
+
+def amdahl_fit(study: Study) -> Estimate:
+    """Amdahl's serial fraction over all sizes."""
+    return laws.amdahl([point.speedup.value for point in study.points], [p.ideal_speedup for p in study.points])
+
+
+def cost_table(study: Study) -> Table:
+    """Node-hours and time per size."""
+    rows = tuple(
+        (
+            f"{point.size.world_size:,}",
+            f"{point.size.nodes:,}",
+            interval(found.node_hours_per_million),
+            interval(found.node_hours_per_epoch) if found.node_hours_per_epoch else "–",
+            seconds(found.epoch_seconds.value) if found.epoch_seconds else "–",
+        )
+        for point, found in zip(study.points, study.costs, strict=True)
+    )
+    headings = ("Ranks", "Nodes", "Node-hours per million samples", "Node-hours per epoch", "Time per epoch")
+    return Table(headings, rows, "Steady training; start-up, evaluation and checkpoints come on top.")
+
+
+def shared_table(study: Study) -> Table:
+    """What all runs have in common."""
+    return Table(("Fact", "In all runs"), study.environment.shared, words=2)
+
+
+def difference_table(study: Study, most: int = 8) -> Table:
+    """What differs, and in which runs."""
+    rows = []
+    for difference in study.environment.differing:
+        for value, runs in difference.values[:most]:
+            ranks = sorted({run.header.world_size for run in runs})
+            rows.append((difference.fact, value, f"{len(runs):,}", _some([f"{count:,}" for count in ranks])))
+        if len(difference.values) > most:
+            rows.append((difference.fact, f"{len(difference.values) - most:,} more values", "", ""))
+    return Table(("Fact", "Value", "Runs", "Ranks"), tuple(rows), words=2)
+
+
+def _some(words: Sequence[str], most: int = 10) -> str:
+    return ", ".join(words[:most]) + (" …" if len(words) > most else "")
+
+
+RUN_HEADINGS: tuple[str, ...] = (
+    "Run",
+    "Started",
+    "Ranks",
+    "Windows",
+    "Steps",
+    "Outliers",
+    "Samples/s",
+    "Median step (ms)",
+)
+RUN_HEADINGS += ("Start-up", "First step", "Last evaluation", "End")
+
+
+def run_table(study: Study, most: int) -> Table:
+    """Every run with what was measured, the first `most` of them."""
+    measured = study.measured
+    rows = []
+    for found in measured[:most]:
+        header, end = found.run.header, found.run.end
+        middle = median([window.seconds.max / window.steps for window in found.windows])
+        final = found.run.evaluations[-1].metrics if found.run.evaluations else {}
+        rows.append(
+            (
+                label(found.run),
+                header.started.replace("+00:00", "Z"),
+                f"{header.world_size:,}",
+                f"{len(found.windows):,}",
+                f"{found.steps:,}",
+                f"{len(found.outliers):,}",
+                number(1 / found.cost.value, 4),
+                interval(middle.scaled(1000)),
+                seconds(end.startup_seconds) if end else "–",
+                seconds(end.first_step_seconds) if end else "–",
+                ", ".join(f"{name} {number(value, 4)}" for name, value in final.items()) or "–",
+                end.reason if end else "cut short",
+            )
+        )
+    left = len(measured) - most
+    more = f" {left:,} more are in report-runs.csv." if left > 0 else ""
+    caption = "Median over windows of seconds per step, with its rank-based 95 % interval." + more
+    return Table(RUN_HEADINGS, tuple(rows), caption, words=2)

@@ -56,3 +56,12 @@ def seconds(value: float) -> str:
         if value >= size:
             return f"{number(value / size)} {unit}"
     return f"{number(value * 1e6)} µs"
+
+
+def points_lost(share: float) -> str:
+    """A share of efficiency in points of per cent.
+
+    >>> points_lost(0.1234)
+    '12.3'
+    """
+    return f"{100 * share:.1f}"

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the seconds of a step went at each size, and which part of the efficiency each cause took.
+
+Ranks wait for each other inside the exchange. The rank that waits least is the last to arrive, so its exchange is
+communication that backward did not hide; what the others wait beyond it is imbalance. A rank that is slow by turns
+within one window shows as communication: windows are sums.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpc_dl.scaling.efficiency import Size
+from hpc_dl.scaling.records import PHASES, Window
+
+PARTS = ("input", "forward", "backward", "communication", "imbalance", "optimizer", "other")
+CAUSES = {
+    "communication": ("communication",),
+    "imbalance": ("imbalance",),
+    "input": ("input",),
+    "compute": ("forward", "backward", "optimizer"),
+    "other": ("other",),
+}
+"""Causes of lost efficiency. "compute" grows per sample where the local batch shrinks (smaller kernels)."""
+LEAST_EXCESS = 0.02
+"""Share of a step below which no rank is called the slowest."""
+
+
+@dataclass(frozen=True)
+class Straggler:
+    """The rank that is most often the slowest outside of the exchange, and where."""
+
+    rank: int
+    phase: str
+    share: float
+    """Share of the windows in which it is."""
+    seconds: float
+    """Seconds per step beyond the mean of all ranks."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts of a step at one size; they sum to the step of the slowest rank."""
+
+    size: Size
+    seconds: dict[str, float]
+    """Seconds per step of each of `PARTS`; empty where a log has no phases."""
+    unaccounted: float
+    """Share of the step that no phase covered; it is in "other"."""
+    straggler: Straggler | None
+
+    def per_sample(self, part: str) -> float:
+        """Rank-seconds per sample: what a sample costs, whatever the size."""
+        header = self.size.header
+        return self.seconds[part] * header.world_size / header.global_batch
+
+
+def split(size: Size) -> Split:
+    """The step split of a size: the mean over its runs, per full global batch."""
+    windows = [window for measured in size.runs for window in measured.windows]
+    if not all(set(PHASES) <= set(window.phases) for window in windows):
+        return Split(size, {}, 0.0, None)
+    total = dict.fromkeys(PARTS, 0.0)
+    for measured in size.runs:
+        samples = sum(window.samples for window in measured.windows)
+        weight = size.header.global_batch / samples / len(size.runs)
+        for window in measured.windows:
+            for part, seconds in _parts(window).items():
+                total[part] += weight * seconds
+    missing = size.cost.value * size.header.global_batch - sum(total.values())
+    total["other"] += missing
+    return Split(size, total, missing / sum(total.values()), _straggler(windows))
+
+
+def _parts(window: Window) -> dict[str, float]:
+    phases, exchange = window.phases, window.phases["exchange"]
+    return {
+        **{phase: phases[phase].mean for phase in PHASES if phase != "exchange"},
+        "communication": exchange.min,
+        "imbalance": exchange.mean - exchange.min + window.seconds.max - window.seconds.mean,
+    }
+
+
+def _straggler(windows: Sequence[Window]) -> Straggler | None:
+    """Found by counting, window by window, who is furthest beyond the mean outside of the exchange."""
+    slowest: Counter[tuple[int, str]] = Counter()
+    excess: Counter[tuple[int, str]] = Counter()
+    for window in windows:
+        beyond = {name: s.max - s.mean for name, s in window.phases.items() if name != "exchange"}
+        phase = max(beyond, key=lambda name: beyond[name])
+        key = window.phases[phase].max_rank, phase
+        slowest[key] += 1
+        excess[key] += beyond[phase]  # type: ignore[assignment]
+    (rank, phase), count = slowest.most_common(1)[0]
+    share = excess[rank, phase] / sum(window.seconds.max for window in windows)
+    if share < LEAST_EXCESS:
+        return None
+    steps = sum(window.steps for window in windows)
+    return Straggler(rank, phase, count / len(windows), excess[rank, phase] / steps)
+
+
+def lost(found: Split, baseline: Split) -> dict[str, float]:
+    """Efficiency lost to each of `CAUSES`, in shares of 1: they sum to 1 - efficiency.
+
+    With w the rank-seconds per sample, E = w0 / w, so 1 - E = sum over the parts of (w_part - w0_part) / w. A negative
+    share is efficiency gained.
+    """
+    whole = sum(found.per_sample(part) for part in PARTS)
+    return {
+        cause: sum(found.per_sample(part) - baseline.per_sample(part) for part in parts) / whole
+        for cause, parts in CAUSES.items()
+    }
