@@ -5,7 +5,7 @@
     mpiexec -n 2 python benchmarks/trainer_overhead.py torch
 
 The hand-written loop is what a careful user writes: hvd.DistributedOptimizer or DistributedDataParallel, the same
-model, batches, optimizer and number of threads; no log, no schedule, no seeds. Rounds alternate; the figure to quote is the
+model, batches, optimizer and number of threads; no log, no schedule, no seeds. Rounds alternate; quote the
 median of the ratios, round by round.
 """
 
