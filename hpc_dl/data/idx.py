@@ -32,19 +32,20 @@ HOW_TO_GET = {
 }
 
 
-def load(folder: str | None = None, name: str = "fashion-mnist", size: int = 28) -> Data:
+def load(folder: str | None = None, name: str = "fashion-mnist", size: int = 28, limit: int | None = None) -> Data:
     """The training and test images, normalised to mean 0 and deviation 1 of the training images.
 
     Args:
         folder: Where the four files are; without it, the places of `FOLDERS` are tried.
         name: "fashion-mnist" or "mnist": which folder to look for.
         size: Height and width the images (28 x 28) are enlarged to, for networks that want larger ones.
+        limit: Train on the first so many images only.
 
     Raises:
         HpcDlError: A file is missing, truncated, of another type, or does not belong to its partner.
     """
     home = _folder(folder, name)
-    images, classes = _pair(home, "train", name)
+    images, classes = (part[:limit] for part in _pair(home, "train", name))
     pixels = images.astype(np.float32)
     transform = _Normalise(float(pixels.mean()), float(pixels.std()), size)
     test_images, test_classes = _pair(home, "t10k", name)

@@ -10,6 +10,7 @@ different samples need one allreduce of n * (n + 1) numbers and each can solve f
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -48,24 +49,27 @@ def moments(X: Tensor, y: Tensor) -> Tensor:
     return X.T @ torch.cat([X, y], dim=1)
 
 
+def is_ill_conditioned(moments: Tensor) -> bool:
+    """Whether half the digits of the type or more would be lost: X^T X has the square of X's condition number."""
+    return _condition(torch.linalg.eigvalsh(moments[:, :-1])) > _epsilon(moments) ** -0.5
+
+
 def solve_moments(moments: Tensor) -> Tensor:
     """theta (n, 1) of the normal equation, from the moments of all samples.
 
-    X^T X has the square of X's condition number. Where half the digits of the type or more would be lost, a warning
-    says so; directions that carry nothing but rounding are left out, which gives the shortest theta.
+    Warns where X^T X is ill-conditioned. Directions that carry nothing but rounding are left out, which gives the
+    shortest theta.
     """
     gram, right = moments[:, :-1], moments[:, -1:]
     eigenvalues, vectors = torch.linalg.eigh(gram)  # ascending
-    largest, epsilon = float(eigenvalues[-1]), torch.finfo(gram.dtype).eps
-    condition = largest / max(float(eigenvalues[0]), largest * epsilon)
-    if condition > epsilon**-0.5:
+    if is_ill_conditioned(moments):
+        condition = _condition(eigenvalues)
         warnings.warn(
             f"X^T X is ill-conditioned (condition number {condition:.1e}): the normal equation loses about "
-            f"{torch.log10(torch.tensor(condition)):.0f} digits; use solve_triangles, drop columns that depend on "
-            "others, or scale them",
+            f"{math.log10(condition):.0f} digits. Drop columns that depend on others, or use solve_triangles",
             stacklevel=2,
         )
-    kept = eigenvalues > largest * epsilon * len(gram)
+    kept = eigenvalues > float(eigenvalues[-1]) * _epsilon(moments) * len(gram)
     theta: Tensor = vectors[:, kept] @ ((vectors[:, kept].T @ right) / eigenvalues[kept, None])
     return theta
 
@@ -82,3 +86,13 @@ def solve_triangles(triangles: list[Tensor]) -> Tensor:
     """
     stacked = torch.cat(triangles)  # (ranks * (n + 1), n + 1): its least-squares problem has the same solution
     return torch.linalg.lstsq(stacked[:, :-1], stacked[:, -1:], driver="gelsd").solution  # by SVD: any rank of X
+
+
+def _condition(eigenvalues: Tensor) -> float:
+    """Largest over smallest, as far as the type can tell."""
+    largest = float(eigenvalues[-1])
+    return largest / max(float(eigenvalues[0]), largest * _epsilon(eigenvalues))
+
+
+def _epsilon(tensor: Tensor) -> float:
+    return float(torch.finfo(tensor.dtype).eps)

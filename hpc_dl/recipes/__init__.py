@@ -12,8 +12,13 @@ from hpc_dl.errors import HpcDlError, nearest
 from hpc_dl.settings import Settings
 
 RECIPES: dict[str, str] = {
+    "ols": "hpc_dl.recipes.ols:OLS",
+    "neuron": "hpc_dl.recipes.neuron:NEURON",
+    "mlp": "hpc_dl.recipes.mlp:MLP",
     "mnist_cnn": "hpc_dl.recipes.mnist_cnn:MNIST_CNN",
     "fashion_cnn": "hpc_dl.recipes.mnist_cnn:FASHION_CNN",
+    "vae": "hpc_dl.recipes.vae:VAE",
+    "gpt": "hpc_dl.recipes.gpt:GPT",
 }
 
 

@@ -20,7 +20,7 @@ from hpc_dl.settings import (
 
 MNIST_CNN = Settings(
     name="mnist_cnn",
-    task=TaskSettings(model="hpc_dl.models.mnist_cnn:MnistCnn", model_options={"dropout": 0.1}),
+    task=TaskSettings(model="hpc_dl.models.mnist_cnn:MnistCnn", model_options={"dropout": 0.25}),
     data=DataSettings(source="hpc_dl.data.digits:load"),
     training=TrainingSettings(epochs=40, local_batch=64, evaluate_every_epochs=5),
     optimizer=OptimizerSettings(name="adam", learning_rate=0.004),
