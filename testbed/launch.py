@@ -17,7 +17,7 @@ from testbed.network import Bed
 REMOTE = Path(__file__).parent / "remote.sh"
 VARIABLES = {
     # Left alone, MPICH finds that all ranks share memory and bypasses the links. Its other network module, UCX, keeps
-    # to them as well (UCX_TLS=tcp,self), but sends and receives by turns: half the rate in an allreduce (docs/bench.md).
+    # to them as well (UCX_TLS=tcp,self), but sends and receives by turns: half the rate (docs/bench.md).
     "MPIR_CVAR_CH4_NETMOD": "ofi",
     "FI_PROVIDER": "tcp",
     "FI_TCP_IFACE": "eth0",

@@ -147,7 +147,7 @@ def _cuttings(sizes: int, most_pieces: int) -> list[tuple[int, ...]]:
 
 
 def _score(cuts: tuple[int, ...], columns: Floats, seconds: Floats, which: NDArray[np.int_]) -> float:
-    """Bayesian information criterion; a cut may be anywhere, so it counts as three parameters (Zhang, Siegmund 2007)."""
+    """Bayesian information criterion; a cut may be anywhere, so it counts as three (Zhang, Siegmund 2007)."""
     edges = (0, *cuts, int(which.max()) + 1)
     squares = sum(
         _solve(columns[inside], seconds[inside])[2]
