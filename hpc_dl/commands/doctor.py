@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hpc-dl doctor`: check this place, all ranks, or the log of a failed job."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from hpc_dl.cluster.rank import RankRecord, detect_rank
+from hpc_dl.cluster.variables import RUN_FOLDER
+from hpc_dl.doctor import log, place, scene
+from hpc_dl.doctor.finding import Finding, exit_code, summary, to_json, to_text
+from hpc_dl.errors import HpcDlError
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Print findings; 0 where nothing failed, 1 where something did."""
+    options = _parser(environ).parse_args(arguments)
+    say = _say_json if options.json else _say_text
+    if options.log is not None:
+        return _say_all(log.read_log(options.log), say)
+    record = _rank(environ)
+    here = scene.look(environ, record, options.folder, options.engine, options.device)
+    if record is None or not here.under_launcher:
+        return _say_all(place.examine(here), say)
+    from hpc_dl.doctor import ranks
+
+    return ranks.examine(here, record.rank, options.timeout, say)
+
+
+def _rank(environ: Mapping[str, str]) -> RankRecord | None:
+    """None where the variables contradict each other: one of the checks says so."""
+    try:
+        return detect_rank(environ)
+    except HpcDlError:
+        return None
+
+
+def _say_text(finding: Finding) -> None:
+    print(to_text(finding), flush=True)
+
+
+def _say_json(finding: Finding) -> None:
+    print(to_json(finding), flush=True)
+
+
+def _say_all(findings: Iterable[Finding], say: Callable[[Finding], None]) -> int:
+    said = []
+    for finding in findings:
+        say(finding)
+        said.append(finding)
+    if say is _say_text:
+        print(summary(said))
+    return exit_code(said)
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hpc-dl doctor",
+        description="Check this place (no torch needed); under mpiexec or srun, all ranks among each other; with a "
+        "LOG, name the likely cause of a failed job. The exit code is 1 where something failed.",
+    )
+    parser.add_argument("log", nargs="?", type=Path, metavar="LOG", help="output file of a failed job")
+    parser.add_argument("--json", action="store_true", help="one finding per line: name, verdict, found, remedy")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(environ.get(RUN_FOLDER) or "runs"),
+        help=f"where runs are going to be written (default: {RUN_FOLDER} or runs)",
+    )
+    parser.add_argument("--engine", default="auto", choices=("auto", "horovod", "torch"), help="engine to check")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "xpu"), help="device to check")
+    parser.add_argument(
+        "--timeout", type=float, default=120.0, metavar="SECONDS", help="end a check that hangs (default: 120)"
+    )
+    return parser
