@@ -40,7 +40,7 @@ def json_text(study: Study) -> str:
             "nodes": found.point.size.nodes if found.point else None,
             "certain": found.certain,
         },
-        "amdahl_serial_fraction": _ends("value", amdahl_fit(study)) if strong else None,
+        "amdahl_serial_fraction": ends("value", amdahl_fit(study)) if strong else None,
         "sizes": size_facts(study),
         "runs": [run_facts(measured) for measured in study.measured],
         "shared": dict(study.environment.shared),
@@ -78,16 +78,16 @@ def size_facts(study: Study) -> list[Facts]:
                 "runs": len(size.runs),
                 "steps": sum(measured.steps for measured in size.runs),
                 "interval_over": size.basis,
-                **_ends("samples_per_second", point.throughput),
-                **_ends("step_seconds", point.step_seconds),
-                **_ends("speedup", point.speedup),
+                **ends("samples_per_second", point.throughput),
+                **ends("step_seconds", point.step_seconds),
+                **ends("speedup", point.speedup),
                 "ideal_speedup": point.ideal_speedup,
-                **_ends("efficiency", point.efficiency),
-                **_ends("serial_part", serial),
+                **ends("efficiency", point.efficiency),
+                **ends("serial_part", serial),
                 **{f"{part}_seconds": found.seconds.get(part) for part in PARTS},
                 **{f"lost_to_{cause}": lost.get(cause) for cause in CAUSES},
-                **_ends("node_hours_per_million_samples", cost.node_hours_per_million),
-                **_ends("node_hours_per_epoch", cost.node_hours_per_epoch),
+                **ends("node_hours_per_million_samples", cost.node_hours_per_million),
+                **ends("node_hours_per_epoch", cost.node_hours_per_epoch),
             }
         )
     return facts
@@ -116,7 +116,8 @@ def run_facts(measured: Measured) -> Facts:
     }
 
 
-def _ends(name: str, estimate: Estimate | None) -> Facts:
+def ends(name: str, estimate: Estimate | None) -> Facts:
+    """A value and the ends of its interval under three names; what is not known is None."""
     shown = estimate or Estimate(math.nan, math.nan, math.nan)
     values = {name: shown.value, f"{name}_low": shown.low, f"{name}_high": shown.high}
     return {key: value if math.isfinite(value) else None for key, value in values.items()}

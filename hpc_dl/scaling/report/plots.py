@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from hpc_dl.scaling.efficiency import Point
 from hpc_dl.scaling.proposal import proposal
@@ -37,7 +37,7 @@ def efficiency(study: Study) -> str:
         axes = drawing.axes
         axes.axhline(1.0, **IDEAL)
         target = study.question.target
-        axes.axhline(target, color=COLOURS["muted"], linestyle=":", linewidth=1, label=f"to keep: {100 * target:g} %")
+        axes.axhline(target, color=COLOURS["muted"], linestyle=":", linewidth=1, label=f"{100 * target:g} %, to keep")
         _with_intervals(axes, ranks, [point.efficiency for point in study.points])
         axes.set_ylim(0, 1.08 * max(1.0, *(_top(point.efficiency) for point in study.points)))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -153,6 +153,7 @@ def _top(estimate: Estimate) -> float:
 
 def _logarithmic(axes: Axes) -> None:
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -63,7 +63,7 @@ def _split(study: Study) -> list[Section]:
     )
     return [
         Section("split", "Where the time goes", (text,), ("split",), (tables.split_table(study),)),
-        Section("losses", "Where efficiency was lost", (), (), (tables.loss_table(study), tables.law_table(study))),
+        Section("losses", "Where efficiency was lost", (), (), (tables.loss_table(study),)),
     ]
 
 

@@ -39,6 +39,7 @@ STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.edgecolor": COLOURS["muted"],
     "axes.labelcolor": COLOURS["ink"],
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",

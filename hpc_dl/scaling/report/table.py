@@ -14,6 +14,8 @@ class Table:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
+    compact: bool = False
+    """Two columns of many short facts, which a page may set side by side."""
     words: int = 0
     """How many of the first columns hold words, set to the left; numbers stand to the right."""
 

@@ -63,31 +63,22 @@ def _milliseconds(value: float) -> str:
 
 
 def loss_table(study: Study) -> Table:
-    """Points of efficiency lost to each cause."""
+    """Points of efficiency lost to each cause, and the serial part that the speed-up implies."""
+    strong = study.scaling == "strong"
+    law = laws.karp_flatt if strong else laws.gustafson
     rows = tuple(
         (
             f"{point.size.world_size:,}",
             f"{100 * point.efficiency.value:.1f}",
             *(points_lost(lost[cause]) for cause in CAUSES),
+            interval(law(point.speedup, point.ideal_speedup)) if point.ideal_speedup > 1 else "–",
         )
         for point, lost in zip(study.points, study.losses, strict=True)
         if lost
     )
+    serial = "Serial fraction (Karp-Flatt)" if strong else "Serial share (Gustafson)"
     caption = "Points of efficiency lost since the baseline; with the efficiency they sum to 100."
-    return Table(("Ranks", "Efficiency", *map(str.capitalize, CAUSES)), rows, caption)
-
-
-def law_table(study: Study) -> Table:
-    """The serial part each size implies."""
-    strong = study.scaling == "strong"
-    name = "Serial fraction (Karp-Flatt)" if strong else "Serial share (Gustafson)"
-    law = laws.karp_flatt if strong else laws.gustafson
-    rows = tuple(
-        (f"{point.size.world_size:,}", interval(law(point.speedup, point.ideal_speedup)))
-        for point in study.points
-        if point.ideal_speedup > 1
-    )
-    return Table(("Ranks", name), rows)
+    return Table(("Ranks", "Efficiency", *map(str.capitalize, CAUSES), serial), rows, caption)
 
 
 def amdahl_fit(study: Study) -> Estimate:
@@ -113,7 +104,7 @@ def cost_table(study: Study) -> Table:
 
 def shared_table(study: Study) -> Table:
     """What all runs have in common."""
-    return Table(("Fact", "In all runs"), study.environment.shared, words=2)
+    return Table(("Fact", "In all runs"), study.environment.shared, "The same in all runs.", compact=True, words=2)
 
 
 def difference_table(study: Study, most: int = 8) -> Table:

@@ -38,7 +38,7 @@ def verdict(study: Study) -> str:
         )
     return (
         f"{RULES[study.scaling]} from {size_words(study.baseline)} to {size_words(last.size)} keeps "
-        f"{percent(last.efficiency)} of the efficiency{_blame(study)}."
+        f"{percent(last.efficiency)} of the efficiency. {_blame(study)}".rstrip()
     )
 
 
@@ -46,11 +46,10 @@ def _blame(study: Study) -> str:
     """Where the largest size lost most."""
     lost = study.losses[-1]
     named = sorted((cause for cause in lost if lost[cause] >= WORTH_NAMING), key=lambda cause: -lost[cause])[:2]
-    if not named:
+    if not named or study.points[-1].efficiency.value >= 1:
         return ""
-    parts = " and ".join(f"{points_lost(lost[cause])} to {CAUSE_WORDS[cause]}" for cause in named)
-    whole = points_lost(1 - study.points[-1].efficiency.value)
-    return f"; of the {whole} points lost, {parts}" if len(named) > 1 else f"; {parts}"
+    parts = " and ".join(f"{points_lost(lost[cause])} went to {CAUSE_WORDS[cause]}" for cause in named)
+    return f"Of the {points_lost(1 - study.points[-1].efficiency.value)} points lost, {parts}."
 
 
 def advice(study: Study) -> str:
