@@ -84,7 +84,7 @@ def split(study: Study) -> str:
     found = [item for item in study.splits if item.seconds]
     whole = study.baseline.cost.value * study.baseline.world_size
     names = [f"{item.size.world_size:,}" for item in found]
-    with canvas("split", "Parts of a step by size, in rank-seconds per sample", width=7.2) as drawing:
+    with canvas("split", "Parts of a step by size, in rank-seconds per sample") as drawing:
         axes = drawing.axes
         below = np.zeros(len(found))
         for part in PARTS:
@@ -95,15 +95,14 @@ def split(study: Study) -> str:
         axes.set_title("Cost of a sample, baseline = 1")
         axes.set_xlabel("Ranks")
         axes.grid(axis="x", visible=False)
-        handles, labels = axes.get_legend_handles_labels()
-        axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.figure.legend(loc="outside lower center", ncols=4)
     return drawing.svg
 
 
 def spread(study: Study) -> str:
     """Windows by size: seconds per sample against the size's median."""
     boxes = [_box(point) for point in study.points]
-    with canvas("spread", "Spread of the windows by size", width=7.2) as drawing:
+    with canvas("spread", "Spread of the windows by size") as drawing:
         axes = drawing.axes
         line = {"color": COLOURS["accent"]}
         axes.bxp(

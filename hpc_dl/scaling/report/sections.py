@@ -31,9 +31,9 @@ def outline(study: Study, most_runs: int) -> list[Section]:
         *_split(study),
         _cost(study),
         Section("spread", "Spread of the measurements", (SPREAD,), ("spread",)),
+        _proposal(study),
         _environment(study),
         Section("runs", "Runs", (), (), (tables.run_table(study, most_runs),)),
-        _proposal(study),
     ]
     return found
 

@@ -25,7 +25,7 @@ CAUSE_WORDS = {
 
 def size_table(study: Study) -> Table:
     """Throughput, speed-up and efficiency per size."""
-    headings = ("Ranks", "Nodes", "Global batch", "Runs", "Samples/s", "Step", "Speed-up", "Ideal", "Efficiency")
+    headings = ("Ranks", "Nodes", "Efficiency", "Samples/s", "Speed-up", "Ideal", "Step", "Global batch", "Runs")
     return Table(headings, tuple(_size_row(point) for point in study.points))
 
 
@@ -34,13 +34,13 @@ def _size_row(point: Point) -> tuple[str, ...]:
     return (
         f"{size.world_size:,}",
         f"{size.nodes:,}",
-        f"{size.header.global_batch:,}",
-        f"{len(size.runs):,}",
+        percent(point.efficiency) + (" ?" if point.efficiency.value > 1 else ""),
         interval(point.throughput),
-        seconds(point.step_seconds.value),
         interval(point.speedup),
         number(point.ideal_speedup),
-        percent(point.efficiency) + (" ?" if point.efficiency.value > 1 else ""),
+        seconds(point.step_seconds.value),
+        f"{size.header.global_batch:,}",
+        f"{len(size.runs):,}",
     )
 
 
@@ -104,7 +104,8 @@ def cost_table(study: Study) -> Table:
 
 def shared_table(study: Study) -> Table:
     """What all runs have in common."""
-    return Table(("Fact", "In all runs"), study.environment.shared, "The same in all runs.", compact=True, words=2)
+    shared = tuple((fact.removeprefix("settings."), value) for fact, value in study.environment.shared)
+    return Table(("Fact", "In all runs"), shared, "The same in all runs.", compact=True, words=2)
 
 
 def difference_table(study: Study, most: int = 8) -> Table:
@@ -113,7 +114,14 @@ def difference_table(study: Study, most: int = 8) -> Table:
     for difference in study.environment.differing:
         for value, runs in difference.values[:most]:
             ranks = sorted({run.header.world_size for run in runs})
-            rows.append((difference.fact, value, f"{len(runs):,}", _some([f"{count:,}" for count in ranks])))
+            rows.append(
+                (
+                    difference.fact.removeprefix("settings."),
+                    value,
+                    f"{len(runs):,}",
+                    _some([f"{count:,}" for count in ranks]),
+                )
+            )
         if len(difference.values) > most:
             rows.append((difference.fact, f"{len(difference.values) - most:,} more values", "", ""))
     return Table(("Fact", "Value", "Runs", "Ranks"), tuple(rows), words=2)
@@ -125,7 +133,7 @@ def _some(words: Sequence[str], most: int = 10) -> str:
 
 RUN_HEADINGS: tuple[str, ...] = (
     "Run",
-    "Started",
+    "Started (UTC)",
     "Ranks",
     "Windows",
     "Steps",
@@ -147,7 +155,7 @@ def run_table(study: Study, most: int) -> Table:
         rows.append(
             (
                 label(found.run),
-                header.started.replace("+00:00", "Z"),
+                header.started[:16].replace("T", " "),
                 f"{header.world_size:,}",
                 f"{len(found.windows):,}",
                 f"{found.steps:,}",
