@@ -90,7 +90,7 @@ def build_task(settings: Settings, session: Session) -> Task:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = import_object(settings.task.loss, "task.loss")
     loss = loss() if isinstance(loss, type) else loss
-    return Task(model, loss, data, {name: metrics.find(name) for name in settings.task.metrics})
+    return Task(model, loss, data, {name.rpartition(":")[2]: metrics.find(name) for name in settings.task.metrics})
 
 
 def _call(path: str, options: Mapping[str, object], setting: str) -> object:
