@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 
 from hpc_dl.doctor import place
 from hpc_dl.doctor.collectives import check_allreduce, check_clocks, check_folder, check_speed, check_transport
 from hpc_dl.doctor.equal import check_binding, check_environments, check_places
 from hpc_dl.doctor.finding import Finding, exit_code
 from hpc_dl.doctor.scene import Scene
+from hpc_dl.doctor.watchdog import Watchdog
 from hpc_dl.session import Session, start
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
 
@@ -38,18 +34,20 @@ def examine(scene: Scene, rank: int, timeout_seconds: float, say: Say) -> int:
     job on all ranks with the reason; one that hangs is ended after `timeout_seconds`, with the stack of each rank.
     """
     speak: Say = say if rank == 0 else lambda finding: None
+    watchdog = Watchdog(timeout_seconds, say)
     own = list(_said(place.examine(scene), speak))
     exchange = ExchangeSettings(engine=scene.engine, timeout_seconds=timeout_seconds)  # type: ignore[arg-type]
     device = DeviceSettings(name=scene.device)  # type: ignore[arg-type]
-    with watched("start of the ranks", timeout_seconds, say):
+    with watchdog.over("the start of the ranks"):
         session = start(exchange, device, scene.environ)
     with session:
-        with watched("comparison of the ranks", timeout_seconds, say):
+        with watchdog.over("the comparison of the ranks"):
             own += _said(_of_others(session, own), speak)
         for check in CHECKS:
-            with watched(check.__name__.removeprefix("check_"), timeout_seconds, say):
+            with watchdog.over(f"the check of {check.__name__.removeprefix('check_')}"):
                 own += _said(check(session, scene), speak)
         code: int = session.engine.broadcast(exit_code(own))
+    watchdog.close()
     return code
 
 
@@ -76,26 +74,3 @@ def _of_others(session: Session, own: list[Finding]) -> list[Finding]:
             more = f" and {len(where) - 1} more" if len(where) > 1 else ""
             findings.append(Finding(name, verdict, f"rank {first.rank} on {first.host}{more}: {found}", remedy))  # type: ignore[arg-type]
     return findings
-
-
-@contextmanager
-def watched(what: str, seconds: float, say: Say) -> Iterator[None]:
-    """End this process, with the stacks of its threads, if the work inside does not end in time."""
-
-    def give_up() -> None:
-        found = f"{what} did not end within {seconds:g} s on this rank"
-        remedy = (
-            "look at the stacks below; a rank that is missing there never arrived: its node or its network is at fault"
-        )
-        say(Finding("hang", "fail", found, remedy))
-        sys.stdout.flush()
-        faulthandler.dump_traceback(all_threads=True)
-        os._exit(1)
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
