@@ -92,19 +92,23 @@ def even(value: float) -> Spread:
 
 def run(run_header: Header, seconds: Sequence[float], **options: Any) -> Run:
     """A run in memory."""
-    return Run(Path(run_header.run_id), run_header, tuple(windows(run_header, seconds, **options)), (), None, ())
+    lines = windows(run_header, seconds, **options)
+    return Run(Path(run_header.run_id), run_header, tuple(lines), (), _end(lines), ())
 
 
 def write(parent: Path, run_header: Header, seconds: Sequence[float], **options: Any) -> Path:
     """Write a run folder named after the run's id."""
     folder = parent / run_header.run_id
-    log = LogWriter(folder)
     lines = windows(run_header, seconds, **options)
-    records: list[Record] = [run_header, *lines]
-    steps, samples = sum(line.steps for line in lines), sum(line.samples for line in lines)
-    total = sum(line.seconds.max for line in lines)
-    records.append(End("finished", steps, samples, total, startup_seconds=2.0, first_step_seconds=0.5))
+    log = LogWriter(folder)
+    records: list[Record] = [run_header, *lines, _end(lines)]
     for record in records:
         log.write(record)
     log.close()
     return folder
+
+
+def _end(lines: Sequence[Window]) -> End:
+    steps, samples = sum(line.steps for line in lines), sum(line.samples for line in lines)
+    total = sum(line.seconds.max for line in lines)
+    return End("finished", steps, samples, total, startup_seconds=2.0, first_step_seconds=0.5)

@@ -11,15 +11,16 @@ from hpc_dl.scaling.statistics import Estimate
 def number(value: float, digits: int = 3) -> str:
     """`value` to so many significant digits, thousands apart, no exponent for everyday sizes.
 
-    >>> number(1234567), number(0.98765), number(12.0)
-    ('1,230,000', '0.988', '12.0')
+    >>> number(1234567), number(0.98765), number(12.0), number(0.99999)
+    ('1,230,000', '0.988', '12.0', '1.00')
     """
     if math.isnan(value):
         return "–"
-    if value == 0:
+    rounded = float(f"{value:.{digits - 1}e}")
+    if rounded == 0:
         return "0"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{round(value, places):,.{max(places, 0)}f}"
+    places = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:,.{max(places, 0)}f}"
 
 
 def interval(estimate: Estimate, digits: int = 3) -> str:
@@ -28,9 +29,8 @@ def interval(estimate: Estimate, digits: int = 3) -> str:
     >>> interval(Estimate(0.912, 0.881, 0.944))
     '0.912 (0.881–0.944)'
     """
-    if not estimate.known or estimate.low == estimate.high:
-        return number(estimate.value, digits)
-    return f"{number(estimate.value, digits)} ({number(estimate.low, digits)}–{number(estimate.high, digits)})"
+    shown, low, high = (number(end, digits) for end in (estimate.value, estimate.low, estimate.high))
+    return shown if not estimate.known or low == high else f"{shown} ({low}–{high})"
 
 
 def percent(estimate: Estimate) -> str:
@@ -39,9 +39,8 @@ def percent(estimate: Estimate) -> str:
     >>> percent(Estimate(0.912, 0.881, 0.944))
     '91.2 % (88.1–94.4)'
     """
-    if not estimate.known or estimate.low == estimate.high:
-        return f"{100 * estimate.value:.1f} %"
-    return f"{100 * estimate.value:.1f} % ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
+    shown, low, high = (f"{100 * end:.1f}" for end in (estimate.value, estimate.low, estimate.high))
+    return f"{shown} %" if not estimate.known or low == high else f"{shown} % ({low}–{high})"
 
 
 def seconds(value: float) -> str:
