@@ -76,7 +76,8 @@ address_of_this_node() { # SUFFIX: the name by which other nodes reach this one,
 }
 
 port_of_job() { # NUMBER: the same port for all ranks, another one for each job; below those Linux gives out itself
-    echo $((10000 + ${1//[!0-9]/} % 20000))
+    local number=${1//[!0-9]/}
+    echo $((10000 + 10#${number:-0} % 20000))
 }
 
 match_mpi_to_slurm() { # where the site names no MPI type, ranks would not find each other: MPICH speaks pmi2

@@ -50,7 +50,8 @@ def _size(request: Request, machine: Machine) -> Iterator[Violation]:
 
 
 def _queue(request: Request, machine: Machine) -> Iterator[Violation]:
-    if request.nodes > 0 and request.minutes > 0 and (fault := queue_fault(request, machine.queues)):
+    sensible = 0 < request.nodes <= (machine.node.count or request.nodes) and request.minutes > 0
+    if sensible and (fault := queue_fault(request, machine.queues)):
         yield Violation(*fault)
     for queue in machine.queues:
         if queue.name == request.queue and queue.rerun_advised and not request.rerun:
@@ -94,7 +95,8 @@ def _ranks(request: Request, machine: Machine) -> Iterator[Violation]:
 
 
 def _binding(request: Request, machine: Machine) -> Iterator[Violation]:
-    for rule, found, source in binding_faults(request.cpu_bind, request.ranks_per_node or 1, machine):
+    ranks = min(request.ranks_per_node or 1, machine.node.devices or machine.ranks_per_node)  # more: another rule's
+    for rule, found, source in binding_faults(request.cpu_bind, ranks, machine):
         yield Violation(rule, found, f"--cpu-bind {machine.ranks.cpu_bind}", _source(source))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import ast
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
 from hpc_dl.cluster.machine import FileSystem, Machine
@@ -67,7 +67,7 @@ def import_violations(paths: Mapping[str, str], folders: Sequence[str] = ()) -> 
         folders: Searched before this Python's own: the folder the job starts in.
     """
     for setting, path in paths.items():
-        if problem := _missing(path, [*folders, *sys.path]):
+        if problem := _missing(path, folders):
             rule = f"{setting} names something that can be imported"
             yield Violation(rule, f"{path}: {problem}", f"--{setting} package.module:name", "hpc-dl train --help")
 
@@ -75,19 +75,25 @@ def import_violations(paths: Mapping[str, str], folders: Sequence[str] = ()) -> 
 def _missing(path: str, folders: Sequence[str]) -> str:
     """Why the object would not be found, without importing its module; empty where it would, or where none can tell."""
     module, _, name = path.partition(":")
-    if module.split(".")[0] in NOT_ON_LOGIN_NODES:
+    first, *rest = module.split(".")
+    if first in NOT_ON_LOGIN_NODES:
         return ""
-    spec: ModuleSpec | None = None
-    search: Sequence[str] | None = folders
-    parts = module.split(".")
-    for depth in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), search)
+    spec = PathFinder.find_spec(first, folders) or find_spec(first)
+    for depth, part in enumerate(rest, start=1):
+        if spec is None or spec.submodule_search_locations is None:
+            break
+        spec = PathFinder.find_spec(".".join((first, *rest[:depth])), spec.submodule_search_locations)
         if spec is None:
-            return f"there is no module {'.'.join(parts[: depth + 1])}"
-        search = spec.submodule_search_locations
-        if search is None and depth < len(parts) - 1:
-            return f"{parts[depth]} is no package"
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            return f"there is no {part} in {'.'.join((first, *rest[: depth - 1]))}"
+    if spec is None:
+        return f"there is no package {first} here"
+    if spec.name != module:
+        return f"{spec.name} is no package"
+    return _undefined(name, spec)
+
+
+def _undefined(name: str, spec: ModuleSpec) -> str:
+    if spec.origin is None or not spec.origin.endswith(".py"):
         return ""
     try:
         tree = ast.parse(Path(spec.origin).read_bytes())

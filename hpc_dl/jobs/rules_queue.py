@@ -51,7 +51,8 @@ def limits(queue: Queue) -> str:
 
 def _legal(request: Request, queues: Sequence[Queue]) -> str:
     """The two nearest legal requests in different queues, nearest first, by the factors they change nodes and time."""
-    whole = [queue for queue in queues if not queue.max_devices]
+    whole = [queue for queue in queues if queue.chosen_for_you or queue.name == request.queue]
+    whole = [queue for queue in whole if not queue.max_devices]
     candidates = [_clamped(request, queue) for queue in whole]
     candidates.sort(key=lambda other: _distance(request, other) + 0.01 * (other.queue != request.queue))
     best: dict[str, Request] = {}

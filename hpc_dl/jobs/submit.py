@@ -48,9 +48,7 @@ def prepare(request: Request, machine: Machine, settings: str, asked: Sequence[s
     """
     scheduler = scheduler_of(machine)
     name = f"job{scheduler.suffix}"
-    files = {f"launch/{piece}": (pieces_folder() / piece).read_text(encoding="utf-8") for piece in PIECES}
-    if machine.environment:
-        files[f"launch/{machine.name}.sh"] = environment.render(machine)
+    files: dict[str, str] = {}
     if request.machine.endswith(".toml"):  # kept with the run, so that its ranks read what the job was rendered from
         files["machine.toml"] = Path(request.machine).read_text(encoding="utf-8")
         request = replace(request, machine=str(Path(request.run_folder) / "machine.toml"))
@@ -58,6 +56,9 @@ def prepare(request: Request, machine: Machine, settings: str, asked: Sequence[s
     files[name] = script.render(request, machine)
     files["settings.toml"] = settings
     files["command.txt"] = f"{command(asked)}\n# in this folder:\n{command(words)}\n"
+    files.update({f"launch/{piece}": (pieces_folder() / piece).read_text(encoding="utf-8") for piece in PIECES})
+    if machine.environment:
+        files[f"launch/{machine.name}.sh"] = environment.render(machine)
     return Job(Path(request.run_folder), files, words, scheduler.name, complete(request, machine).nodes)
 
 

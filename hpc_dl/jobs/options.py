@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of `hpc-dl job` and `hpc-dl sweep` that describe a request, and the request they make."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpc_dl.cluster import machines
+from hpc_dl.cluster.machine import Machine
+from hpc_dl.jobs.request import Request, parse_walltime
+
+
+def add_options(parser: argparse.ArgumentParser, nodes: bool = True) -> None:
+    """Add them; what to train takes the rest of the line."""
+    default = Request()
+    add = parser.add_argument
+    add("--machine", default="", metavar="NAME", help="a machine or the TOML file of one (default: this one)")
+    add("--name", default="", metavar="NAME", help="name of the job (default: after what it trains)")
+    add("--account", default="", metavar="PROJECT", help="project to be charged")
+    if nodes:
+        add("--nodes", type=int, default=default.nodes, metavar="N", help=f"number of nodes (default {default.nodes})")
+    add("--ranks-per-node", type=int, metavar="N", help="ranks on each node (default: one per device)")
+    add(
+        "--minutes",
+        default=str(default.minutes),
+        metavar="TIME",
+        help="wall time: minutes, 36h or 1:30:00 (default 30)",
+    )
+    add("--queue", default="", metavar="NAME", help="queue or QOS (default: the first that takes the request)")
+    add("--constraint", default="", metavar="FEATURE", help="Slurm: kind of nodes")
+    add("--filesystems", default="", metavar="A:B", help="PBS at ALCF: file systems the job needs")
+    add("--stack", default="", metavar="NAME", help="software stack of the machine (default: its first)")
+    add("--environment", default="", metavar="FOLDER", help="virtual environment on top of the modules")
+    add(
+        "--cpu-bind", default="", metavar="NAME", help="CPU binding: a name from the machine's record, or list:0-7:8-15"
+    )
+    add("--one-device", action="store_true", help="hide all devices from a rank but its own")
+    add("--rerun", action="store_true", help="let the scheduler start the job again, from its newest checkpoint")
+    add("--directive", action="append", default=[], metavar="OPTION", help="a further option of sbatch or qsub")
+    add("--force", action="store_true", help="go on where a rule is broken, with a warning")
+    add("train", nargs=argparse.REMAINDER, metavar="TRAIN ...", help="what to train, as after `hpc-dl train`")
+
+
+def find_machine(options: argparse.Namespace, environ: Mapping[str, str]) -> Machine:
+    """The machine asked for, or the one this is."""
+    return machines.load(options.machine) if options.machine else machines.find(environ)
+
+
+def request_of(options: argparse.Namespace, nodes: int, work_folder: str = "", run_folder: str = "") -> Request:
+    """The request of the options; the job is named after what it trains where that makes a name."""
+    stem = Path(options.train[0]).stem if options.train else ""
+    name = options.name or (stem if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", stem) else Request().name)
+    own_file = options.machine.endswith(".toml")
+    return Request(
+        train=tuple(options.train),
+        machine=str(Path(options.machine).resolve()) if own_file else "",
+        name=name,
+        account=options.account,
+        nodes=nodes,
+        ranks_per_node=options.ranks_per_node,
+        minutes=parse_walltime(options.minutes),
+        queue=options.queue,
+        constraint=options.constraint,
+        file_systems=tuple(options.filesystems.split(":")) if options.filesystems else (),
+        stack=options.stack,
+        python_environment=str(Path(options.environment).resolve()) if options.environment else "",
+        cpu_bind=options.cpu_bind,
+        one_device=options.one_device,
+        rerun=options.rerun,
+        directives=tuple(options.directive),
+        work_folder=work_folder,
+        run_folder=run_folder,
+    )

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""launch/job.sh and launch/rank.sh by themselves: what is right passes, what is wrong is stopped by a sentence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+MODULE = """
+module() {
+    case $1 in
+        load) [[ $2 == missing ]] && return 1
+              [[ $2 == silent* ]] && return 0
+              export LOADEDMODULES=$LOADEDMODULES:$2/1.2 ;;
+        is-loaded) return 1 ;;
+    esac
+}
+"""
+
+
+def bash(code: str, **environ: str) -> tuple[int, str]:
+    """Exit status and all output of a piece of a job script."""
+    given = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ}
+    done = subprocess.run(
+        ["bash", "-c", f"source {LAUNCH}/job.sh\n{code}"], env=given, capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("load_modules pytorch", "there is no module command here: the script's first line must be #!/bin/bash -l"),
+        (f"{MODULE} load_modules ok missing", "module load missing failed: module avail missing shows what there is"),
+        (f"{MODULE} load_modules silent/2.0", "module load silent/2.0 loaded nothing: module avail silent"),
+        ("activate_environment /nowhere", "there is no Python environment in /nowhere"),
+        ("PATH=; check_python", "there is no python on PATH"),
+        ("check_nodes 3 a b", "the node list has 2 hosts, the scheduler granted 3: a b"),
+        ("check_nodes ''", "the scheduler gave no list of nodes"),
+        ("SLURMD_NODENAME=nid000007; check_devices 4 3 'nid0*'", "node nid000007 shows 3 devices, 4 are needed: leave"),
+        ("pbs_hosts", "PBS gave no node file: PBS_NODEFILE is ''"),
+    ],
+)
+def test_what_is_wrong_stops_the_job_by_a_sentence(code: str, sentence: str) -> None:
+    status, output = bash(f"{code}; echo went on")
+    assert status == 1
+    assert f"hpc_dl job: {sentence}" in output
+    assert "went on" not in output
+
+
+def test_a_python_without_torch_is_named(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    python.chmod(0o755)
+    status, output = bash("check_python", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert status == 1
+    assert f"this Python has no torch and no hpc_dl: {python}" in output
+
+
+@pytest.mark.parametrize(
+    ("code", "output"),
+    [
+        (f"{MODULE} load_modules ok other/3 && echo $LOADEDMODULES", ":ok/1.2:other/3/1.2"),
+        ("check_python", f"hpc_dl job: Python is {Path(sys.executable).parent}/python"),
+        ("activate_environment '' && echo none", "none"),
+        ("check_nodes 2 a b", "hpc_dl job: 2 nodes: a b"),
+        ("check_nodes '' a b c", "hpc_dl job: 3 nodes: a b c"),
+        ("check_nodes 9 {1..9}", "hpc_dl job: 9 nodes: 1 2 3 4 5 6 7 8 ..."),
+        ("SLURMD_NODENAME=nid000007; check_devices 4 4 'nid0*'; echo fine", "fine"),
+        ("SLURMD_NODENAME=laptop; check_devices 4 0 'nid0*'", "this is a rehearsal"),
+        ("default A 1; A=2; default A 3; default B 'x y'; echo $A $B", "2 x y"),
+        ("port_of_job 1234567; port_of_job '012[].server'", "24567\n10012"),
+        ("count_files '/dev/nul*'; count_files '/dev/no_such_*'", "1\n0"),
+        ("address_of_this_node .no.such.domain", os.uname().nodename),
+    ],
+)
+def test_what_is_right_passes(code: str, output: str) -> None:
+    status, found = bash(code)
+    assert status == 0
+    assert output in found
+
+
+def test_hosts_of_pbs_are_counted_once(tmp_path: Path) -> None:
+    file = tmp_path / "nodes"
+    file.write_text("x1.hsn.cm\nx1.hsn.cm\nx2.other.cm\n\nx1\n10.0.0.1\n10.0.0.2\n")
+    assert bash("pbs_hosts", PBS_NODEFILE=str(file)) == (0, "x1\nx2\n10.0.0.1\n10.0.0.2\n")
+
+
+def test_mpi_type_is_only_set_where_the_site_names_none(tmp_path: Path) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\necho "MpiDefault              = $SITE_MPI"\n')
+    scontrol.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    code = "match_mpi_to_slurm; echo ${SLURM_MPI_TYPE-unset}"
+    assert bash(code, PATH=path, SITE_MPI="none")[1] == "pmi2\n"
+    assert bash(code, PATH=path, SITE_MPI="cray_shasta")[1] == "unset\n"
+    assert bash(code, PATH=path, SITE_MPI="none", SLURM_MPI_TYPE="pmix")[1] == "pmix\n"
+
+
+RANK = ["bash", str(LAUNCH / "rank.sh"), sys.executable, "-c"]
+TELL = (
+    "import os, resource; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.sched_getaffinity(0), os.environ.get('A'))"
+)
+
+
+def rank(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    given = {"PATH": os.environ["PATH"], **environ}
+    return subprocess.run([*RANK, code], env=given, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"PALS_LOCAL_RANKID": "1"},
+        {"MPI_LOCALRANKID": "1"},
+        {"OMPI_COMM_WORLD_LOCAL_RANK": "1"},
+        {"LOCAL_RANK": "1"},
+        {"SLURM_STEP_ID": "0", "SLURM_LOCALID": "1", "PALS_LOCAL_RANKID": "0"},
+    ],
+    ids=lambda environ: next(iter(environ)),
+)
+def test_a_rank_is_bound_to_its_own_device_and_cores(environ: dict[str, str]) -> None:
+    last = max(os.sched_getaffinity(0))
+    done = rank(TELL, HPC_DL_ONE_DEVICE="3:2:1:0", HPC_DL_CPU_BIND=f"0:{last}", A="x y", **environ)
+    assert done.stdout == f"2 {{{last}}} x y\n"
+
+
+def test_a_rank_left_alone_keeps_all() -> None:
+    assert rank(TELL).stdout == f"None {os.sched_getaffinity(0)} None\n"
+
+
+def test_cores_that_are_not_there_are_said_and_cost_nothing() -> None:
+    done = rank("print('ran')", HPC_DL_CPU_BIND="100000-100003", LOCAL_RANK="0")
+    assert done.stdout == "ran\n"
+    assert "cores 100000-100003 cannot be had here; local rank 0 stays unbound" in done.stderr
+
+
+def test_a_ranks_exit_status_is_its_programs() -> None:
+    assert rank("raise SystemExit(7)").returncode == 7
