@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from hpc_dl.training import metrics, optimizers
 from hpc_dl.training.header import make_header
 from hpc_dl.training.imports import import_object
 from hpc_dl.training.step import Loss
+from hpc_dl.training.sync_batchnorm import convert
 from hpc_dl.training.trainer import Outcome, Trainer
 
 
@@ -53,6 +54,8 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
     with start(settings.exchange, settings.device, environ) as session:
         folder = _run_folder(settings, session, environ)
         task = build_task(settings, session)
+        if settings.device.sync_batchnorm:
+            task = replace(task, model=convert(task.model, session.engine))
         optimizer = optimizers.build(task.model, settings.optimizer)
         session.distribute(task.model, optimizer, settings.exchange)
         log = _open_log(settings, session, folder, task)

@@ -121,7 +121,7 @@ class Device(ABC):
         """
         from hpc_dl.devices.scaler import LossScaler
 
-        return LossScaler(self.name, enabled=precision == "fp16", agree=agree)
+        return LossScaler(self.torch_device, enabled=precision == "fp16", agree=agree)
 
     def needs_mpi(self, environ: Environ) -> bool:
         """Must MPI be initialised before the engine starts?"""

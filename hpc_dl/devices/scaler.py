@@ -23,15 +23,17 @@ class LossScaler(torch.amp.GradScaler):
     the same in the same place.
 
     Args:
-        device: Name of the device the loss lives on.
+        device: The loss lives on.
         enabled: False passes everything through.
         agree: Reduces a one-element tensor over all ranks to its maximum, in place; None on one process.
     """
 
     def __init__(
-        self, device: str, enabled: bool, agree: Callable[[Tensor], None] | None = None, **options: Any
+        self, device: torch.device, enabled: bool, agree: Callable[[Tensor], None] | None = None, **options: Any
     ) -> None:
-        super().__init__(device, enabled=enabled, **options)
+        super().__init__(device.type, enabled=enabled, **options)
+        if self._enabled:  # now and not with the first loss: a rank without samples has none, and votes all the same
+            self._lazy_init_scale_growth_tracker(device)
         self._agree = agree
         self.skipped = False
         """Did the last step leave the parameters alone?"""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpc_dl.comm.wrap import Exchange
+from hpc_dl.training.sync_batchnorm import together_of
 from hpc_dl.training.timer import StepTimer
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class TrainingStep:
         precision: fp32, bf16, fp16 or fp64.
         accumulation: Micro-steps per update.
         clip_norm: Largest 2-norm of the averaged gradient, None for no clipping.
+        agree: Reduces a one-element tensor over ranks to its maximum, in place: whether an fp16 gradient overflowed.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class TrainingStep:
         precision: str = "fp32",
         accumulation: int = 1,
         clip_norm: float | None = None,
+        agree: Callable[[Tensor], None] | None = None,
     ) -> None:
         self._model, self._optimizer, self._loss = model, optimizer, loss
         self._exchange, self._device, self._world_size = exchange, device, world_size
         self._precision, self._accumulation, self._clip_norm = precision, accumulation, clip_norm
-        self._scaler = device.scaler(precision)
+        self._scaler = device.scaler(precision, agree)
+        self._together = together_of(model)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def __call__(self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer) -> Tensor:
@@ -71,11 +75,16 @@ class TrainingStep:
         if self._clip_norm is not None:
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
-        # With fp16 an overflow anywhere is in everybody's averaged gradient, so all ranks skip the same step.
+        # With fp16 an overflow on any rank lets all ranks skip the same step.
         self._scaler.step(self._optimizer)
         self._scaler.update()
         timer.lap("optimizer")
         return loss_sum
+
+    @property
+    def skipped(self) -> bool:
+        """Did the last step leave the parameters alone, because a gradient overflowed in fp16?"""
+        return self._scaler.skipped
 
     def _backward(self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer) -> Tensor:
         """Gradients of all micro-steps; the last one starts the exchange.
@@ -85,16 +94,30 @@ class TrainingStep:
         """
         loss_sum = torch.zeros((), dtype=torch.float64 if self._precision == "fp64" else torch.float32)
         loss_sum = loss_sum.to(inputs.device)
-        parts = min(self._accumulation, len(inputs))
-        micro_batches = list(zip(inputs.tensor_split(parts), target.tensor_split(parts), strict=True)) if parts else []
+        micro_batches = self._micro_batches(inputs, target, global_samples)
         for number, (some_inputs, some_target) in enumerate(micro_batches, start=1):
-            last = number == len(micro_batches)
-            with contextlib.nullcontext() if last else self._exchange.paused():
+            samples, last = len(some_inputs), number == len(micro_batches)
+            with contextlib.ExitStack() as around:
+                if not last:
+                    around.enter_context(self._exchange.paused())
+                if samples == 0 and self._together is not None:
+                    around.enter_context(self._together.absent())
+                    some_inputs, some_target = _stand_in(some_inputs), _stand_in(some_target)
                 with self._device.autocast(self._precision):
                     loss = self._loss(self._model(some_inputs), some_target)
                 timer.lap("forward")
-                weight = len(some_inputs) * self._world_size / global_samples
-                self._scaler.scale(loss * weight).backward()
+                self._scaler.scale(loss * (samples * self._world_size / global_samples)).backward()
                 timer.lap("backward")
-            loss_sum += loss.detach() * len(some_inputs)
+            loss_sum += loss.detach() * samples
         return loss_sum
+
+    def _micro_batches(self, inputs: Tensor, target: Tensor, global_samples: int) -> list[tuple[Tensor, Tensor]]:
+        """The parts of a batch, none of them empty; where ranks meet within a part, as many as the fullest rank has."""
+        samples = len(inputs) if self._together is None else -(-global_samples // self._world_size)
+        parts = min(self._accumulation, samples)
+        return list(zip(inputs.tensor_split(parts), target.tensor_split(parts), strict=True)) if parts else []
+
+
+def _stand_in(samples: Tensor) -> Tensor:
+    """One sample of zeros of the same kind."""
+    return samples.new_zeros((1, *samples.shape[1:]))

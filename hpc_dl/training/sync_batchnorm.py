@@ -47,26 +47,30 @@ class Together:
         return values
 
 
-def convert(model: nn.Module, engine: Engine) -> tuple[nn.Module, Together | None]:
+def convert(model: nn.Module, engine: Engine) -> nn.Module:
     """Let the batch normalisations of a model see the global batch.
 
     Parameters, buffers and their names stay what they are: optimizers built before and checkpoints written with either
     kind of layer fit.
 
     Returns:
-        The model (a new layer where the model itself is a batch normalisation), and what its layers share; None on one
-        rank and where there is no such layer.
+        The model; a new layer where the model itself is a batch normalisation. On one rank nothing changes.
     """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if engine.world_size == 1 or not layers:
-        return model, None
+        return model
     together = Together(engine)
     converted = {id(layer): SyncBatchNorm(layer, together, f"batchnorm.{n}") for n, layer in enumerate(layers)}
     for module in model.modules():
         for name, child in list(module._modules.items()):  # named_children names a layer used twice once
             if id(child) in converted:
                 setattr(module, name, converted[id(child)])
-    return converted.get(id(model), model), together
+    return converted.get(id(model), model)
+
+
+def together_of(model: nn.Module) -> Together | None:
+    """What the converted layers of a model share; None where it has none."""
+    return next((module.together for module in model.modules() if isinstance(module, SyncBatchNorm)), None)
 
 
 class SyncBatchNorm(_BatchNorm):
@@ -86,7 +90,7 @@ class SyncBatchNorm(_BatchNorm):
             delattr(self, buffer)
             self.register_buffer(buffer, getattr(layer, buffer))
         self._check_input_dim = layer._check_input_dim  # type: ignore[method-assign]
-        self._together, self._name = together, name
+        self.together, self._name = together, name
         self.train(layer.training)
 
     # Collectives in the middle of a compiled graph are no use to the compiler.
@@ -96,7 +100,7 @@ class SyncBatchNorm(_BatchNorm):
             return super().forward(input)
         self._check_input_dim(input)
         output, mean, variance, count = _Normalise.apply(
-            input, self.weight, self.bias, self.eps, self._together, self._name
+            input, self.weight, self.bias, self.eps, self.together, self._name
         )
         if self.track_running_stats:
             self._track(mean, variance, count)
@@ -111,7 +115,7 @@ class SyncBatchNorm(_BatchNorm):
         self.num_batches_tracked += 1
         factor = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
-        unbiased = variance * count / (count - 1)
+        unbiased = variance * count / (count - 1).clamp(min=1)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), factor)
 
 

@@ -96,6 +96,7 @@ class Trainer:
             precision=settings.device.precision,
             accumulation=training.accumulation,
             clip_norm=training.clip_norm,
+            agree=self._agree if session.engine.world_size > 1 else None,
         )
         self._checkpoints = Checkpoints(run_folder, settings.checkpoint.keep)
         self._position = Position()
@@ -203,6 +204,9 @@ class Trainer:
         metrics, samples = evaluate(self._model, batches, self._metrics, engine, self._device, precision)
         seconds = time.perf_counter() - begun
         return Evaluation(self._position.step, self._position.epoch, samples, seconds, metrics)
+
+    def _agree(self, overflow: Tensor) -> None:
+        self._engine.reduce_async(overflow, "max", "overflow").wait()
 
     def _to_device(self, batch: Tensor) -> Tensor:
         """Move a batch; inputs and targets that are numbers take the run's type and memory format."""

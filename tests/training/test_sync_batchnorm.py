@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hpc_dl.comm.single import SingleEngine
-from hpc_dl.training.sync_batchnorm import SyncBatchNorm, convert
+from hpc_dl.training.sync_batchnorm import SyncBatchNorm, convert, together_of
 from tests.ranks import run_ranks
 
 # The samples of rank r are SPLIT[r] of the batch; a rank without samples stands in with zeros that do not count.
@@ -18,14 +18,14 @@ PROGRAM = """
 import sys, torch
 import hpc_dl
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
-from hpc_dl.training.sync_batchnorm import convert
+from hpc_dl.training.sync_batchnorm import convert, together_of
 from tests.training.test_sync_batchnorm import STEPS, make_batch, make_model, weighted_loss
 
 engine, split, folder = sys.argv[1], [int(n) for n in sys.argv[2].split(",")], sys.argv[3]
 with hpc_dl.start(ExchangeSettings(engine=engine), DeviceSettings(name="cpu", threads=1)) as session:
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    model, together = convert(model, session.engine)
+    model = convert(model, session.engine)
     session.distribute(model, optimizer, ExchangeSettings(bucket_megabytes=0.0005))
     first = sum(split[: session.rank])
     for step in range(STEPS):
@@ -36,7 +36,7 @@ with hpc_dl.start(ExchangeSettings(engine=engine), DeviceSettings(name="cpu", th
             loss = weighted_loss(model(inputs[mine]), target[mine], len(inputs))
             (loss * session.world_size).backward()
         else:
-            with together.absent():
+            with together_of(model).absent():
                 (model(torch.zeros_like(inputs[:1])).sum() * 0).backward()
         optimizer.step()
     model.eval()
@@ -131,7 +131,7 @@ def test_gradients_of_twins_are_those_of_torch(dtype: torch.dtype, channels_last
         x = x.contiguous(memory_format=torch.channels_last)
     plain = nn.BatchNorm2d(4)
     nn.init.uniform_(plain.weight)
-    layer, _ = convert(nn.BatchNorm2d(4), Twins())
+    layer = convert(nn.BatchNorm2d(4), Twins())
     layer.load_state_dict(plain.state_dict())
     weight = torch.randn(6, 4, 5, 5).to(dtype)
     results = []
@@ -150,7 +150,7 @@ def test_gradients_of_twins_are_those_of_torch(dtype: torch.dtype, channels_last
 def test_float32_keeps_a_small_variance_far_from_zero() -> None:
     torch.manual_seed(0)
     x = torch.randn(4000, 2) * 0.01 + 1000
-    layer, _ = convert(nn.BatchNorm1d(2), Twins())
+    layer = convert(nn.BatchNorm1d(2), Twins())
     expected = torch.nn.functional.batch_norm(x.double(), None, None, training=True)
     spread = layer(x).std(dim=0, correction=0)
     torch.testing.assert_close(spread.double(), expected.std(dim=0, correction=0), rtol=0.01, atol=0)
@@ -159,11 +159,10 @@ def test_float32_keeps_a_small_variance_far_from_zero() -> None:
 def test_names_and_parameters_stay_and_one_rank_changes_nothing() -> None:
     model = make_model()
     before = {name: id(p) for name, p in model.named_parameters()}
-    same, together = convert(model, SingleEngine())
-    assert same is model
-    assert together is None
-    converted, together = convert(model, Twins())
-    assert together is not None
+    assert convert(model, SingleEngine()) is model
+    assert together_of(model) is None
+    converted = convert(model, Twins())
+    assert together_of(converted) is not None
     assert {name: id(p) for name, p in converted.named_parameters()} == before
     assert list(converted.state_dict()) == list(make_model().state_dict())
     layers = [module for module in converted.modules() if isinstance(module, SyncBatchNorm)]
@@ -173,10 +172,11 @@ def test_names_and_parameters_stay_and_one_rank_changes_nothing() -> None:
 
 def test_a_model_without_batchnorm_stays() -> None:
     model = nn.Linear(3, 3)
-    assert convert(model, Twins()) == (model, None)
+    assert convert(model, Twins()) is model
+    assert together_of(model) is None
 
 
 def test_a_wrong_dimension_is_still_refused() -> None:
-    layer, _ = convert(nn.BatchNorm1d(3), Twins())
+    layer = convert(nn.BatchNorm1d(3), Twins())
     with pytest.raises(ValueError, match="expected 2D or 3D input"):
         layer(torch.zeros(1, 3, 4, 4))
