@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hpc_dl.cluster.rank import RankRecord, detect_rank
@@ -17,13 +17,30 @@ from hpc_dl.errors import HpcDlError
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Print findings; 0 where nothing failed, 1 where something did."""
     options = _parser(environ).parse_args(arguments)
-    say = _say_json if options.json else _say_text
+    said: list[Finding] = []
+
+    def say(finding: Finding) -> None:
+        said.append(finding)
+        print(to_json(finding) if options.json else to_text(finding), flush=True)
+
+    code = _examine(options, environ, say)
+    if said and not options.json:
+        print(summary(said))
+    return exit_code(said) if code is None else code
+
+
+def _examine(options: argparse.Namespace, environ: Mapping[str, str], say: Callable[[Finding], None]) -> int | None:
+    """Say findings; returns the exit code where ranks have agreed on one."""
     if options.log is not None:
-        return _say_all(log.read_log(options.log), say)
+        for finding in log.read_log(options.log):
+            say(finding)
+        return None
     record = _rank(environ)
     here = scene.look(environ, record, options.folder, options.engine, options.device)
     if record is None or not here.under_launcher:
-        return _say_all(place.examine(here), say)
+        for finding in place.examine(here):
+            say(finding)
+        return None
     from hpc_dl.doctor import ranks
 
     return ranks.examine(here, record.rank, options.timeout, say)
@@ -35,24 +52,6 @@ def _rank(environ: Mapping[str, str]) -> RankRecord | None:
         return detect_rank(environ)
     except HpcDlError:
         return None
-
-
-def _say_text(finding: Finding) -> None:
-    print(to_text(finding), flush=True)
-
-
-def _say_json(finding: Finding) -> None:
-    print(to_json(finding), flush=True)
-
-
-def _say_all(findings: Iterable[Finding], say: Callable[[Finding], None]) -> int:
-    said = []
-    for finding in findings:
-        say(finding)
-        said.append(finding)
-    if say is _say_text:
-        print(summary(said))
-    return exit_code(said)
 
 
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:

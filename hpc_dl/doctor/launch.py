@@ -9,7 +9,7 @@ from hpc_dl.doctor.finding import Finding, Verdict
 from hpc_dl.doctor.scene import Scene
 from hpc_dl.errors import HpcDlError
 
-CLUSTER_LAUNCHERS = {"srun": "srun", "pals": "the site's mpiexec (PALS)"}
+SITE_LAUNCHERS = {"srun": "srun", "pals": "the site's mpiexec (PALS)"}
 
 
 def check_rank(scene: Scene) -> Finding | None:
@@ -48,23 +48,29 @@ def check_batch_shell(scene: Scene) -> Finding | None:
 
 
 def check_mpiexec(scene: Scene) -> Finding | None:
-    """The mpiexec on PATH is the one that can start the ranks here."""
+    """The mpiexec on PATH is the one that can start the ranks here; under a launcher, that was the right one."""
+    site = SITE_LAUNCHERS.get(scene.machine.launcher)
+    if scene.under_launcher:
+        if site is None or scene.launcher not in ("hydra", "openmpi"):
+            return None  # a launcher of another MPI is refused at the start
+        found = f"the ranks were started by the mpiexec of {scene.launcher}, not by {site}"
+        return Finding("mpiexec", "fail" if scene.machine.launcher == "pals" else "warn", found, _SITE_FIRST)
     if scene.machine.launcher == "srun":
         return None
     if scene.mpiexec is None:
         verdict: Verdict = "fail" if scene.in_job else "warn"
         return Finding("mpiexec", verdict, "there is no mpiexec on PATH", "load the site's MPI, or install hpc_dl[mpi]")
-    own = scene.mpiexec.parent == scene.prefix / "bin"
-    if scene.machine.launcher == "pals" and own:
-        found = f"{scene.mpiexec} of the Python environment hides the site's mpiexec (PALS)"
-        remedy = "put the environment's bin folder behind the site's on PATH, or call PALS' mpiexec by its full path"
-        return Finding("mpiexec", "fail", found, remedy)
-    brings_own = (scene.prefix / "bin" / "mpiexec").exists()
-    if scene.machine.launcher == "hydra" and brings_own and not own:
-        found = f"{scene.mpiexec} comes before the mpiexec of the Python environment, {scene.prefix}/bin/mpiexec"
+    own = scene.prefix / "bin" / "mpiexec"
+    if site is not None and scene.mpiexec == own:
+        found = f"{scene.mpiexec} of the Python environment hides {site}"
+        return Finding("mpiexec", "fail", found, _SITE_FIRST)
+    if site is None and own.exists() and scene.mpiexec != own:
+        found = f"{scene.mpiexec} comes before the mpiexec of the Python environment, {own}"
         remedy = "put the environment's bin folder first on PATH: another MPI's mpiexec starts separate worlds"
         return Finding("mpiexec", "fail", found, remedy)
     return Finding("mpiexec", "ok", str(scene.mpiexec))
 
+
+_SITE_FIRST = "start with the site's launcher: put the environment's bin folder behind the site's on PATH"
 
 CHECKS = (check_rank, check_expected_world_size, check_batch_shell, check_mpiexec)

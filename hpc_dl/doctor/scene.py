@@ -43,9 +43,15 @@ class Scene:
     """Soft and hard limit of file descriptors."""
     free_bytes: Mapping[Path, int] = field(default_factory=dict)
     """Free space by folder."""
-    under_launcher: bool = False
+    launcher: str = "single"
+    """What started this process."""
     writes: bool = True
     """Is this the process that writes the run's files? Under a launcher, rank 0."""
+
+    @property
+    def under_launcher(self) -> bool:
+        """One of several ranks."""
+        return self.launcher != "single"
 
     @property
     def in_job(self) -> bool:
@@ -93,7 +99,7 @@ def look(environ: Mapping[str, str], record: RankRecord | None, folder: Path, en
         mpiexec=Path(mpiexec) if mpiexec else None,
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
         free_bytes={place: shutil.disk_usage(place).free for place in {temporary, Path.home()} if place.is_dir()},
-        under_launcher=record is not None and record.launcher != "single",
+        launcher=record.launcher if record is not None else "single",
         writes=record is None or record.rank == 0,
     )
 

@@ -24,7 +24,7 @@ FAULTS: tuple[tuple[Callable[..., Scene], dict[str, Any], str, str, str], ...] =
     (perlmutter, {"packages": {"torch": "2.13.0+cpu"}}, "torch", "fail", "CUDA build"),
     (scene, {"device": "cuda"}, "torch", "fail", "CUDA build"),
     (scene, {"packages": {}}, "torch", "warn", "hpc_dl[train]"),
-    (scene, {"packages": {}, "under_launcher": True}, "torch", "fail", "hpc_dl[train]"),
+    (scene, {"packages": {}, "launcher": "hydra"}, "torch", "fail", "hpc_dl[train]"),
     (aurora, {"engine": "horovod"}, "horovod", "fail", "--exchange.engine torch"),
     (perlmutter, {"engine": "horovod"}, "horovod", "fail", "launch/build_horovod.sh"),
     (aurora, {"packages": {"oneccl-bind-pt": "2.5.0"}}, "oneCCL bindings", "warn", "xccl"),
@@ -34,6 +34,8 @@ FAULTS: tuple[tuple[Callable[..., Scene], dict[str, Any], str, str, str], ...] =
     (scene, {"environ": {"HPC_DL_WORLD_SIZE": "many"}}, "world size", "fail", "correct it"),
     (perlmutter, {"environ": {"SLURM_STEP_ID": None}}, "batch shell", "warn", "srun -n 8"),
     (aurora, {"mpiexec": OWN_MPIEXEC}, "mpiexec", "fail", "behind the site's"),
+    (aurora, {"launcher": "hydra"}, "mpiexec", "fail", "behind the site's"),
+    (perlmutter, {"launcher": "openmpi"}, "mpiexec", "warn", "behind the site's"),
     (aurora, {"mpiexec": None}, "mpiexec", "fail", "load the site's MPI"),
     (scene, {"mpiexec": None}, "mpiexec", "warn", "hpc_dl[mpi]"),
     (aurora, {"folder": Path("/home/me/runs")}, "run folder", "fail", "/lus/flare"),
@@ -98,6 +100,12 @@ def test_another_mpiexec_before_the_environments_own(tmp_path: Path) -> None:
     (tmp_path / "bin" / "mpiexec").touch()
     finding = next(f for f in examine(scene(tmp_path, prefix=tmp_path)) if f.name == "mpiexec")
     assert (finding.verdict, "separate worlds" in finding.remedy) == ("fail", True)
+
+
+def test_ranks_of_the_right_launcher_are_not_asked_for_mpiexec(tmp_path: Path) -> None:
+    for place, launcher in ((aurora, "pals"), (perlmutter, "slurm"), (scene, "pals"), (scene, "openmpi")):
+        names = [finding.name for finding in examine(place(tmp_path, launcher=launcher, mpiexec=OWN_MPIEXEC))]
+        assert "mpiexec" not in names
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

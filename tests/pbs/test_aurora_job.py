@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,22 @@ def test_a_failing_rank_fails_the_job_and_is_named(login: Login) -> None:
     assert job["exit_status"] == 143
     assert "rank 1 of 2 on n2 failed: OSError: disk gone" in text
     assert "training ended with status 143" in text
+    diagnosis = login.run(sys.executable, "-m", "hpc_dl.cli", "doctor", "hpc_dl.o1")
+    assert diagnosis.stdout.startswith("fail failed rank: likely cause: rank 1 on n2 failed: OSError: disk gone")
+
+
+def test_the_doctor_on_the_ranks_of_a_job(login: Login) -> None:
+    script = (
+        "#!/bin/bash -l\n#PBS -N check\n#PBS -l select=2,walltime=300,filesystems=home -A p -j oe\n"
+        'cd "$PBS_O_WORKDIR"; module load frameworks\n'
+        "mpiexec -n 2 --ppn 1 --envall --env HPC_DL_WORLD_SIZE=2 hpc-dl doctor --engine torch\n"
+    )
+    job = login.wait(login.submit(script=script), seconds=120)
+    text = (login.directory / "check.o1").read_text()
+    assert job["exit_status"] == 0, text
+    assert "one world of 2 ranks, started by pals, 2 hosts, 1 per host" in text
+    assert "ok   allreduce: " in text
+    assert "0 failed" in text
 
 
 def test_a_missing_module_stops_it(make_site: Callable[..., Login]) -> None:
