@@ -38,7 +38,7 @@ class Bucket:
     views: list[Tensor]
     """Per parameter: its part of `flat`, in the parameter's shape and memory format."""
     flags: Tensor
-    """Tail of `flat`: per parameter, non-zero where some rank had a gradient."""
+    """Tail of `flat`: per parameter, non-zero where some rank had a gradient. If empty, a missing one counts as zero."""
     missing: int = 0
     """Gradients that have not arrived in this step."""
     arrived: set[int] = field(default_factory=set)
@@ -74,7 +74,8 @@ class GradientExchange:
         self._next = 0
         self._finished = False
         trainable = [p for p in dict.fromkeys(parameters) if p.requires_grad]
-        self.buckets = make_buckets(trainable, 0 if adasum else bucket_bytes)
+        # Adasum weighs whole tensors against each other: each its own bucket, with nothing beside it.
+        self.buckets = make_buckets(trainable, 0 if adasum else bucket_bytes, flagged=not adasum)
         self._hooks = [
             parameter.register_post_accumulate_grad_hook(self._hook(bucket, slot))
             for bucket in self.buckets
@@ -145,7 +146,7 @@ class GradientExchange:
                 _scale_into(parameter.grad, self._scale, view)
         if all(flags):
             bucket.flags.fill_(self._scale)
-        else:
+        elif len(bucket.flags):
             bucket.flags.copy_(torch.tensor(flags, dtype=bucket.flags.dtype))
         if self._wire_dtype is not None and bucket.flat.dtype.itemsize > self._wire_dtype.itemsize:
             bucket.wire = bucket.flat.to(self._wire_dtype)
@@ -159,14 +160,14 @@ class GradientExchange:
             bucket.flat.copy_(bucket.wire)
         for slot, (parameter, view) in enumerate(zip(bucket.parameters, bucket.views, strict=True)):
             # Only a rank without the gradient has to look (and so wait for the device) whether another rank had it.
-            if parameter.grad is not None or bucket.flags[slot] != 0:
+            if parameter.grad is not None or not len(bucket.flags) or bucket.flags[slot] != 0:
                 parameter.grad = view
         bucket.work = bucket.wire = None
         bucket.arrived.clear()
         bucket.missing = len(bucket.parameters)
 
 
-def make_buckets(parameters: list[Parameter], bucket_bytes: int) -> list[Bucket]:
+def make_buckets(parameters: list[Parameter], bucket_bytes: int, flagged: bool = True) -> list[Bucket]:
     """Cut parameters into buckets, the last registered first; a bucket holds one type on one device."""
     groups: list[list[Parameter]] = []
     filled = 0
@@ -179,16 +180,16 @@ def make_buckets(parameters: list[Parameter], bucket_bytes: int) -> list[Bucket]
             filled = 0
         groups[-1].append(parameter)
         filled += size
-    return [_bucket(f"gradients.{number}", group) for number, group in enumerate(groups)]
+    return [_bucket(f"gradients.{number}", group, flagged) for number, group in enumerate(groups)]
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and one.device == other.device
 
 
-def _bucket(name: str, parameters: list[Parameter]) -> Bucket:
+def _bucket(name: str, parameters: list[Parameter], flagged: bool) -> Bucket:
     elements = sum(parameter.numel() for parameter in parameters)
-    flat = torch.zeros(elements + len(parameters), dtype=parameters[0].dtype, device=parameters[0].device)
+    flat = torch.zeros(elements + flagged * len(parameters), dtype=parameters[0].dtype, device=parameters[0].device)
     parts = flat[:elements].split([parameter.numel() for parameter in parameters])
     views = [_like(part, parameter) for part, parameter in zip(parts, parameters, strict=True)]
     return Bucket(name, parameters, flat, views, flat[elements:], missing=len(parameters))
