@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -43,8 +44,8 @@ def picture(model: Vae) -> Figure:
     held_back = digits.load(form="flat").evaluation
     images, classes = held_back.batch(np.arange(len(held_back)))
     mu = model.encode(images)[0]
-    points = plane.scatter(mu[:, 0], mu[:, 1], c=classes, cmap="tab10", s=14)
-    figure.colorbar(points, ax=plane, ticks=range(10), label="digit (never shown to the model)")
+    points = plane.scatter(mu[:, 0], mu[:, 1], c=classes, cmap="tab10", s=14, vmin=-0.5, vmax=9.5)
+    figure.colorbar(points, ax=plane, ticks=list(range(10)), label="digit (never shown to the model)")
     plane.set(title="held-back digits in the latent plane", xlabel="z1", ylabel="z2")
     steps = torch.linspace(-2, 2, 15)
     z = torch.zeros(len(steps) ** 2, model.latent)
@@ -58,6 +59,8 @@ def picture(model: Vae) -> Figure:
 
 def _tiles(axes: Axes, images: torch.Tensor, columns: int, title: str) -> None:
     rows = len(images) // columns
-    tiles = images.reshape(rows, columns, SIDE, SIDE).permute(0, 2, 1, 3).reshape(rows * SIDE, columns * SIDE)
+    framed = F.pad(images.reshape(-1, SIDE, SIDE), (1, 1, 1, 1))
+    side = SIDE + 2
+    tiles = framed.reshape(rows, columns, side, side).permute(0, 2, 1, 3).reshape(rows * side, columns * side)
     axes.imshow(tiles, cmap="gray_r", vmin=0, vmax=1)
     axes.set(title=title, xticks=[], yticks=[])

@@ -39,7 +39,7 @@ def load(folder: str | None = None, name: str = "fashion-mnist", size: int = 28,
         folder: Where the four files are; without it, the places of `FOLDERS` are tried.
         name: "fashion-mnist" or "mnist": which folder to look for.
         size: Height and width the images (28 x 28) are enlarged to, for networks that want larger ones.
-        limit: Train on the first so many images only.
+        limit: Use only the first so many images of each part.
 
     Raises:
         HpcDlError: A file is missing, truncated, of another type, or does not belong to its partner.
@@ -48,7 +48,7 @@ def load(folder: str | None = None, name: str = "fashion-mnist", size: int = 28,
     images, classes = (part[:limit] for part in _pair(home, "train", name))
     pixels = images.astype(np.float32)
     transform = _Normalise(float(pixels.mean()), float(pixels.std()), size)
-    test_images, test_classes = _pair(home, "t10k", name)
+    test_images, test_classes = (part[:limit] for part in _pair(home, "t10k", name))
     return Data(
         Arrays(images[:, None], classes.astype(np.int64), transform),
         Arrays(test_images[:, None], test_classes.astype(np.int64), transform),

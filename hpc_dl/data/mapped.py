@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An array in a file, mapped into memory and read row by row, that may be larger than memory.
 
-The pages of a mapped file count as this process' memory once they are touched. They are given back every
-`RELEASE_BYTES`, so that a job's memory limit never meets the size of the data; the kernel keeps them cached as long as
-nobody else needs the space, and ranks of a node share them.
+The pages of a mapped file count as this process' memory once they are touched. All are given back every `RELEASE_BYTES`
+by closing the map, so that a job's memory limit never meets the size of the data. The kernel keeps them cached as long
+as nobody else needs the space, and the ranks of a node share them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from hpc_dl.data.sharding import Indices
 from hpc_dl.errors import HpcDlError
 
 RELEASE_BYTES = 64 * 2**20
+MOST_FILES = 256
+"""Maps open at a time; a process may usually have 1024 files open."""
 FAULT_BYTES = 64 * 2**10
 """A touched page brings its neighbours along, in blocks of this size (Linux, fault_around_bytes)."""
 
 
 class Mapped:
-    """Rows of an array in a file; opened where it is used, so it can be handed to loader processes.
+    """Rows of an array in a file. Only its description is kept, so it can be handed to loader processes.
 
     Args:
         path: The file.
@@ -56,30 +58,41 @@ class Mapped:
                 f"{size} bytes, shape {shape} of {dtype} needs {wanted}",
                 "it was cut short: write it again",
             )
-        self.path, self.dtype, self.shape = path, dtype, shape
+        self.path, self.name, self.dtype, self.shape = path, str(path), dtype, shape
         self._offset = offset
-        self._map: mmap.mmap | None = None
-        self._touched = 0
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def take(self, rows: Indices) -> np.ndarray:
         """A copy of some rows, in the shape of `rows` with that of a row behind."""
-        if self._map is None:
-            with self.path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        array = np.frombuffer(self._map, self.dtype, math.prod(self.shape), self._offset).reshape(self.shape)
+        array = np.frombuffer(_MAPS.get(self.path), self.dtype, math.prod(self.shape), self._offset).reshape(self.shape)
         taken: np.ndarray = array[rows]
-        self._touched += taken.nbytes + len(rows) * FAULT_BYTES
-        if self._touched > RELEASE_BYTES and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
+        del array  # nothing may look into the map any more
+        _MAPS.touched(taken.nbytes + len(rows) * FAULT_BYTES)
         return taken
 
-    def close(self) -> None:
-        """Give the file back; the next `take` opens it again."""
-        self._map = None  # closed with the last array that looks into it
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_map": None}
+class _Maps:
+    """The files this process has mapped: all are given back when they have touched enough together, or are many."""
+
+    def __init__(self) -> None:
+        self._maps: dict[Path, mmap.mmap] = {}
+        self._touched = 0
+
+    def get(self, path: Path) -> mmap.mmap:
+        if path not in self._maps:
+            if len(self._maps) >= MOST_FILES:
+                self._maps.clear()
+            with path.open("rb") as file:
+                self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._maps[path]
+
+    def touched(self, size_bytes: int) -> None:
+        self._touched += size_bytes
+        if self._touched > RELEASE_BYTES:
+            self._maps.clear()
+            self._touched = 0
+
+
+_MAPS = _Maps()

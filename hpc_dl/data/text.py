@@ -9,26 +9,32 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import numpy as np
+
 from hpc_dl.data.base import Data
+from hpc_dl.data.split import Subset
 from hpc_dl.data.tokens import Windows
 
 HELD_BACK_EVERY = 20
 
 
-def load(length: int = 128, folder: str | None = None) -> Data:
+def load(length: int = 128, evaluation_windows: int = 512, folder: str | None = None) -> Data:
     """Windows of the library's text as bytes (tokens 0 to 255); every twentieth file is held back for evaluation.
 
     The text is written once into two files (12 MB together), and mapped into memory from there.
 
     Args:
         length: Bytes per window, the model's context.
+        evaluation_windows: How many of the held-back windows are used, evenly over the text.
         folder: Where the two files are kept; by default the node's folder for temporary files.
     """
     home = Path(folder or tempfile.gettempdir())
     paths = [home / f"hpc-dl-text-python-{platform.python_version()}-{part}.bin" for part in ("train", "evaluation")]
     if not all(path.exists() for path in paths):
         _write(paths)
-    return Data(*(Windows(path, length, "uint8", vocabulary=256) for path in paths))
+    train, held_back = (Windows(path, length, "uint8", vocabulary=256) for path in paths)
+    chosen = np.linspace(0, len(held_back) - 1, min(evaluation_windows, len(held_back))).astype(np.int64)
+    return Data(train, Subset(held_back, chosen))
 
 
 def _write(paths: list[Path]) -> None:

@@ -18,7 +18,18 @@ RECIPES: dict[str, str] = {
     "mnist_cnn": "hpc_dl.recipes.mnist_cnn:MNIST_CNN",
     "fashion_cnn": "hpc_dl.recipes.mnist_cnn:FASHION_CNN",
     "vae": "hpc_dl.recipes.vae:VAE",
+    "vgg16": "hpc_dl.recipes.vgg16:VGG16",
+    "vgg16_synthetic": "hpc_dl.recipes.synthetic:VGG16_SYNTHETIC",
+    "resnet18": "hpc_dl.recipes.resnet:RESNET18",
+    "resnet34": "hpc_dl.recipes.resnet:RESNET34",
+    "resnet50": "hpc_dl.recipes.resnet:RESNET50",
+    "resnet101": "hpc_dl.recipes.resnet:RESNET101",
+    "resnet152": "hpc_dl.recipes.resnet:RESNET152",
+    "plain18": "hpc_dl.recipes.resnet:PLAIN18",
+    "plain34": "hpc_dl.recipes.resnet:PLAIN34",
+    "resnet50_synthetic": "hpc_dl.recipes.synthetic:RESNET50_SYNTHETIC",
     "gpt": "hpc_dl.recipes.gpt:GPT",
+    "gpt2_synthetic": "hpc_dl.recipes.synthetic:GPT2_SYNTHETIC",
 }
 
 

@@ -2,10 +2,8 @@
 """A language model of 1.1 million parameters learns to continue Python source text, byte by byte.
 
     hpc-dl train gpt               300 s on two cores    bits_per_token <= 3.0    bits per byte of held-back files
-    hpc-dl train gpt2_synthetic    2 min on two cores    loss <= 11.5             10 steps of GPT-2 on made-up tokens
 
 `gpt` writes sample.txt and keeps a checkpoint, for `python -m hpc_dl.after.gpt RUN_FOLDER "def main("`.
-`gpt2_synthetic` is for measuring on a real machine: 124,439,808 parameters, nothing to learn.
 """
 
 from hpc_dl.settings import (
@@ -28,7 +26,7 @@ GPT = Settings(
         after="hpc_dl.after.gpt:write_sample",
     ),
     data=DataSettings(source="hpc_dl.data.text:load", options={"length": 128}),
-    training=TrainingSettings(steps=1000, global_batch=32, clip_norm=1.0, evaluate_every_epochs=0),
+    training=TrainingSettings(steps=800, global_batch=16, clip_norm=1.0, evaluate_every_epochs=0),
     optimizer=OptimizerSettings(name="adamw", learning_rate=0.002, betas=(0.9, 0.95), weight_decay=0.1),
     schedule=ScheduleSettings(scaling="none", warmup_steps=50, decay="cosine", final_fraction=0.1),
     checkpoint=CheckpointSettings(last=True),

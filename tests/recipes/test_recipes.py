@@ -28,7 +28,7 @@ def test_a_recipe_is_named_after_itself_and_its_parts_exist(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_its_docstring_states_command_time_and_metric(name: str) -> None:
     text = importlib.import_module(RECIPES[name].split(":")[0]).__doc__ or ""
-    line = re.search(rf"^ +hpc-dl train {name}  +(\d+ (s|min) on .*?)  +(\w+ [<>]= [\d.]+)", text, re.MULTILINE)
+    line = re.search(rf"^ +hpc-dl train {name}  +([\d.]+ s .*?)  +(\w+) ([<>]?=) ([\d.]+)", text, re.MULTILINE)
     assert line, f"no line 'hpc-dl train {name}  TIME on ...  METRIC >= BOUND' in {RECIPES[name]}"
 
 
