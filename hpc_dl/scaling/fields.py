@@ -9,11 +9,15 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache, partial
 from typing import Any
 
-Converter = Callable[[Any], Any]
+Conversion = Callable[[Any], Any] | None
+Plan = tuple[str, tuple[type[Any], ...], Conversion, bool]
+"""Name of a field, types JSON may give for it, way from there (None: as it is), whether it has to be there."""
 
 
 def build(kind: type[Any], values: Any) -> Any:
     """`kind` filled from `values`: unknown names are ignored, absent ones need a default.
+
+    Called some ten times per line of a log, so plain loops and no helpers inside.
 
     Raises:
         ValueError: A field is missing or has the wrong type; the message names it.
@@ -21,21 +25,27 @@ def build(kind: type[Any], values: Any) -> Any:
     if type(values) is not dict:
         raise ValueError(f"{values!r} where a {kind.__name__.lower()} belongs")
     given: dict[str, Any] = {}
-    for name, convert, demanded in _plan(kind):  # type: ignore[arg-type]
-        if name in values:
+    for name, types, convert, demanded in _plans(kind):  # type: ignore[arg-type]
+        if name not in values:
+            if demanded:
+                raise ValueError(f"no {name}")
+            continue
+        value = values[name]
+        if type(value) not in types:
+            raise ValueError(f"{name}: {value!r} is not of type {types[0].__name__}")
+        if convert is not None:
             try:
-                given[name] = convert(values[name])
+                value = convert(value)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
-        elif demanded:
-            raise ValueError(f"no {name}")
+        given[name] = value
     return kind(**given)
 
 
 @cache
-def _plan(kind: type[Any]) -> tuple[tuple[str, Converter, bool], ...]:
+def _plans(kind: type[Any]) -> tuple[Plan, ...]:
     types = typing.get_type_hints(kind)
-    return tuple((item.name, _converter(types[item.name]), _demanded(item)) for item in fields(kind))
+    return tuple((item.name, *_conversion(types[item.name]), _demanded(item)) for item in fields(kind))
 
 
 def _demanded(item: Field[Any]) -> bool:
@@ -43,32 +53,15 @@ def _demanded(item: Field[Any]) -> bool:
     return item.default is MISSING and item.default_factory is MISSING
 
 
-def _converter(wanted: Any) -> Converter:
-    """A function from a JSON value to a value of the type `wanted`."""
+def _conversion(wanted: Any) -> tuple[tuple[type[Any], ...], Conversion]:
+    """The types JSON may give for `wanted`, compared exactly (True is no number), and the way from there."""
     origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
     if isinstance(wanted, type) and is_dataclass(wanted):
-        return partial(build, wanted)
+        return (dict,), partial(build, wanted)
     if origin is tuple:
-        return lambda value: tuple(_list(value))
+        return (list,), tuple
     if origin is dict and is_dataclass(inner[1]):
-        return lambda value: {key: build(inner[1], item) for key, item in _dict(value).items()}
-    return CONVERTERS[origin or wanted]
-
-
-def _exactly(*wanted: type[Any]) -> Converter:
-    def check(value: Any) -> Any:
-        if type(value) not in wanted:  # not isinstance: True is no number
-            raise ValueError(f"{value!r} is not of type {wanted[0].__name__}")
-        return value
-
-    return check
-
-
-_list, _dict = _exactly(list), _exactly(dict)
-CONVERTERS: dict[Any, Converter] = {
-    bool: _exactly(bool),
-    int: _exactly(int),
-    float: _exactly(float, int),  # JSON in some hands writes 2.0 as 2
-    str: _exactly(str),
-    dict: _dict,
-}
+        return (dict,), lambda value: {key: build(inner[1], item) for key, item in value.items()}
+    if wanted is float:
+        return (float, int), None  # JSON in some hands writes 2.0 as 2
+    return (origin or wanted,), None

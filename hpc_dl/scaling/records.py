@@ -22,7 +22,7 @@ LOG_NAME = "log.jsonl"
 PHASES = ("input", "forward", "backward", "exchange", "optimizer", "other")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Spread:
     """One quantity over the ranks: its mean, extremes, and the rank that has the largest value."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,7 @@ def collect(paths: Sequence[Path]) -> Collection:
     kept: dict[tuple[str, str], Run] = {}
     left_out: list[str] = []
     broken: list[str] = []
-    for log in _logs(paths):
-        parts, unreadable = read_parts(log)
+    for log, (parts, unreadable) in _read_all(_logs(paths)):
         broken += [f"{log.parent.name} {line}" for line in unreadable]
         if not parts:
             left_out.append(f"{log.parent.name}: its log has no readable header")
@@ -64,6 +64,17 @@ def _logs(paths: Sequence[Path]) -> list[Path]:
             raise HpcDlError(f"run {path}", found_there, "name folders that `hpc-dl train` wrote, or their parent")
         found.update((log.resolve(), None) for log in logs)
     return list(found)
+
+
+def _read_all(logs: Sequence[Path]) -> list[tuple[Path, tuple[tuple[Run, ...], tuple[str, ...]]]]:
+    """The parts of each log. A million small objects and no cycles: looking for cycles took a third of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return [(log, read_parts(log)) for log in logs]
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _unusable(run: Run, kept: dict[tuple[str, str], Run]) -> str:

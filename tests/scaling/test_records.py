@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -50,10 +50,10 @@ BROKEN = {
     "missing": (json.dumps({"kind": "end", "version": 1, "reason": "finished"}), "end: no steps"),
     "type": (json.dumps({**WINDOW_LINE, "steps": "ten"}), "window: steps: 'ten' is not of type int"),
     "truth": (json.dumps({**WINDOW_LINE, "samples": True}), "window: samples: True is not of type int"),
-    "spread": (json.dumps({**WINDOW_LINE, "seconds": 3.0}), "window: seconds: 3.0 where a spread belongs"),
+    "spread": (json.dumps({**WINDOW_LINE, "seconds": 3.0}), "window: seconds: 3.0 is not of type dict"),
     "inner": (json.dumps({**WINDOW_LINE, "phases": {"input": {"mean": 1}}}), "window: phases: no min"),
-    "no time": (json.dumps({**WINDOW_LINE, "seconds": synthetic.even(0.0).__dict__}), "10 steps in 0.0 seconds"),
-    "nan": (json.dumps({**WINDOW_LINE, "seconds": synthetic.even(math.nan).__dict__}), "10 steps in nan seconds"),
+    "no time": (json.dumps({**WINDOW_LINE, "seconds": asdict(synthetic.even(0.0))}), "10 steps in 0.0 seconds"),
+    "nan": (json.dumps({**WINDOW_LINE, "seconds": asdict(synthetic.even(math.nan))}), "10 steps in nan seconds"),
 }
 
 
