@@ -14,8 +14,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hpc_dl.errors import HpcDlError
 from hpc_dl.scaling.predict.fit import Sample
+from hpc_dl.scaling.predict.overlap import Buckets
 
 KIND = "hpc-dl bench"
 VERSION = 1
@@ -79,6 +82,10 @@ class ModelBuckets:
     """Fraction of backward after which each bucket is full."""
     seconds: tuple[float, ...]
     """Median time of the sum of each, one after another."""
+
+    def as_sent(self) -> Buckets:
+        """The buckets for the overlap model."""
+        return Buckets(np.array(self.ready), np.array(self.size_bytes, dtype=float))
 
 
 @dataclass(frozen=True)

@@ -67,13 +67,24 @@ class Choice:
     protocol: str
 
 
-def allreduce(size_bytes: float, nodes: int, fabric: Fabric) -> Choice:
-    """The cheapest of ring and tree over the three protocols, as NCCL's tuner reckons."""
+def allreduce(size_bytes: float, nodes: int, fabric: Fabric, latency_factor: float = 1.0) -> Choice:
+    """The cheapest of ring and tree over the three protocols, as NCCL's tuner reckons.
+
+    Args:
+        size_bytes: Of one rank's buffer.
+        nodes: With `fabric.per_node` ranks each.
+        fabric: The machine.
+        latency_factor: On all latencies: by how much the machine is slower than NCCL believes.
+    """
     ranks = nodes * fabric.per_node
     if ranks == 1:
         return Choice(0.0, "none", "none")
     choices = [
-        Choice(_latency(algorithm, index, size_bytes, nodes, fabric) + size_bytes / speed, algorithm, protocol)
+        Choice(
+            latency_factor * _latency(algorithm, index, size_bytes, nodes, fabric) + size_bytes / speed,
+            algorithm,
+            protocol,
+        )
         for algorithm in ("ring", "tree")
         for index, protocol in enumerate(PROTOCOLS)
         if (speed := _bytes_per_second(algorithm, protocol, size_bytes, nodes, fabric)) > 0

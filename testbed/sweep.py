@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A scaling study on a bed: train on 1, 2, 4 and 8 hosts, benchmark on 2 and 4, at several link rates.
+
+`python -m testbed.sweep FOLDER` leaves FOLDER/RATE/ENGINE/SHAPE/HOSTS (run folders), FOLDER/RATE/ENGINE/bench-*.json
+and profile-*.json, and goes on where it was interrupted. `python -m testbed.judge FOLDER` compares predictions with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpc_dl.environment import environment
+from hpc_dl.errors import HpcDlError
+from testbed import launch, network
+from testbed.network import Bed
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = """\
+name = "{shape}"
+[task]
+model = "testbed.sleeping:Sleeper"
+model_options = {{ shape = "{shape}", step_seconds = {step_seconds}, shrink = {shrink} }}
+loss = "testbed.sleeping:loss"
+metrics = []
+[data]
+source = "testbed.sleeping:data"
+[training]
+steps = {steps}
+local_batch = 16
+evaluate_every_epochs = 0
+[optimizer]
+name = "sgd"
+momentum = 0.0
+[exchange]
+engine = "{engine}"
+bucket_megabytes = {bucket_megabytes}
+[log]
+window_steps = {window_steps}
+warmup_steps = 4
+progress = "none"
+"""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is swept."""
+
+    rates: Sequence[str] = ("200mbit", "800mbit")
+    engines: Sequence[str] = ("horovod", "torch")
+    shapes: Sequence[str] = ("resnet50", "vgg16", "gpt")
+    hosts: Sequence[int] = (1, 2, 4, 8)
+    bench_hosts: Sequence[int] = (2, 4)
+    step_seconds: float = 0.3
+    shrink: float = 40.0
+    bucket_megabytes: float = 0.6
+    """25 MB over `shrink`."""
+    steps: int = 34
+    window_steps: int = 3
+    largest_bytes: int = 4 * 2**20
+    name: str = "sweep"
+
+
+def sweep(folder: Path, study: Study, environ: Mapping[str, str]) -> None:
+    """Run all that is missing in `folder`."""
+    environ = {**environ, "PYTHONPATH": str(ROOT)}
+    bed = Bed(study.name, max(study.hosts))
+    network.up(bed)
+    try:
+        for rate in study.rates:
+            network.limit(bed, rate)
+            for engine in study.engines:
+                _one_engine(bed, folder.resolve() / rate / engine, study, engine, environ)
+    finally:
+        network.down(bed)
+
+
+def _one_engine(bed: Bed, folder: Path, study: Study, engine: str, environ: Mapping[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = ["--largest", str(study.largest_bytes), "--seconds", "1", "--limit", "120", "--collectives", "allreduce"]
+    for hosts in study.bench_hosts:
+        output = folder / f"bench-{hosts}.json"
+        if not output.exists():
+            _run(bed, hosts, ["hpc-dl", "bench", "--engine", engine, "--output", str(output), *sizes], environ)
+    for shape in study.shapes:
+        settings = folder / f"{shape}.toml"
+        settings.write_text(_settings(study, shape, engine), encoding="utf-8")
+        profile = folder / f"profile-{shape}.json"
+        if not profile.exists():
+            words = ["hpc-dl", "bench", "--recipe", str(settings), "--output", str(profile), "--limit", "0"]
+            _run(bed, 2, words, environ)
+        for hosts in study.hosts:
+            run = folder / shape / str(hosts)
+            if not (run / "log.jsonl").exists():
+                engine_here = [] if hosts > 1 else ["--exchange.engine", "single"]
+                _run(bed, hosts, ["hpc-dl", "train", str(settings), "--log.folder", str(run), *engine_here], environ)
+
+
+def _settings(study: Study, shape: str, engine: str) -> str:
+    values = {name: getattr(study, name) for name in ("step_seconds", "shrink", "steps", "bucket_megabytes")}
+    return SETTINGS.format(shape=shape, engine=engine, window_steps=study.window_steps, **values)
+
+
+def _run(bed: Bed, hosts: int, words: Sequence[str], environ: Mapping[str, str]) -> None:
+    print(f"{hosts} hosts: {' '.join(words)}", flush=True)
+    done = launch.run(bed, hosts, words, environ, timeout_seconds=400)
+    if done.returncode:
+        raise HpcDlError(" ".join(words), done.stdout[-2000:], "look at the output")
+
+
+def main(words: Sequence[str]) -> int:
+    """The whole study, or a part of it."""
+    parser = argparse.ArgumentParser("python -m testbed.sweep", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rates", default=",".join(Study.rates))
+    parser.add_argument("--engines", default=",".join(Study.engines))
+    parser.add_argument("--shapes", default=",".join(Study.shapes))
+    asked = parser.parse_args(words)
+    study = Study(rates=asked.rates.split(","), engines=asked.engines.split(","), shapes=asked.shapes.split(","))
+    sweep(asked.folder, study, environment())
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except HpcDlError as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        sys.exit(2)
