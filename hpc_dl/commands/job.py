@@ -15,7 +15,7 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.jobs import environment, options, script
 from hpc_dl.jobs.check import check
 from hpc_dl.jobs.rules import violations
-from hpc_dl.jobs.submit import Job, cancel, prepare, status, submit, submitted
+from hpc_dl.jobs.submit import Job, cancel, prepare, refuse_used_folder, status, submit, submitted
 from hpc_dl.jobs.words import command
 
 
@@ -44,6 +44,8 @@ def _submit(chosen: argparse.Namespace, environ: Mapping[str, str], words: Seque
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(chosen.folder or f"runs/{name}-{machine.name}-{chosen.nodes}nodes-{stamp}").resolve()
     request = options.request_of(chosen, chosen.nodes, str(Path.cwd()), str(folder))
+    if not chosen.rerun:
+        refuse_used_folder(folder)
     settings = read_settings(chosen.train[0], chosen.train[1:])
     check(request, machine, settings, _warn if chosen.force else None)
     job = prepare(request, machine, settings_files.to_toml(settings), ["hpc-dl", "job", *words])

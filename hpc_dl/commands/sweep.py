@@ -14,6 +14,7 @@ from hpc_dl.commands.train import read_settings
 from hpc_dl.errors import HpcDlError
 from hpc_dl.jobs import options, sweep
 from hpc_dl.jobs.check import check
+from hpc_dl.jobs.local import with_threads
 from hpc_dl.jobs.study import Study
 from hpc_dl.scaling.records import read_run
 
@@ -49,14 +50,17 @@ def _study(chosen: argparse.Namespace, environ: Mapping[str, str], words: Sequen
     if not chosen.train:
         raise HpcDlError("hpc-dl sweep", "it does not say what to train", "add it: ... mnist_cnn --training.steps 200")
     machine = options.find_machine(chosen, environ)
-    settings = read_settings(chosen.train[0], chosen.train[1:])
     local = chosen.local or machine.scheduler == "none"
+    sizes = _numbers(chosen.nodes)
     folder = chosen.folder or f"sweeps/{Path(chosen.train[0]).stem}-{'local' if local else machine.name}"
+    if local:
+        chosen.train = with_threads(chosen.train, max(sizes) * (chosen.ranks_per_node or machine.ranks_per_node))
+    settings = read_settings(chosen.train[0], chosen.train[1:])
     return Study(
         folder=Path(folder).resolve(),
         request=options.request_of(chosen, nodes=1, work_folder=str(Path.cwd())),
         machine=machine,
-        points=sweep.plan(Path(folder).resolve(), _numbers(chosen.nodes), chosen.repeats),
+        points=sweep.plan(Path(folder).resolve(), sizes, chosen.repeats),
         local=local,
         settings=settings_files.to_toml(settings),
         finished=finished,
@@ -72,10 +76,10 @@ def _warn(text: str) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    try:
-        return [int(piece) for piece in text.split(",")]
-    except ValueError:
-        raise HpcDlError(f"--nodes {text}", "not a list of numbers", "write it as 1,2,4,8") from None
+    pieces = text.split(",")
+    if not all(piece.strip().isdigit() and int(piece) > 0 for piece in pieces):
+        raise HpcDlError(f"--nodes {text}", "not a list of numbers from 1 on", "write it as 1,2,4,8")
+    return list(map(int, pieces))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpc_dl.cluster.machine import Machine
@@ -29,6 +29,17 @@ def local_words(request: Request, machine: Machine) -> list[str]:
     program = (sys.executable, "-m", "hpc_dl.cli", "train", *request.train)
     launcher = "hydra" if machine.launcher in ("srun", "pals") else machine.launcher
     return launch_words(launcher, "none", Launch(program=program, ranks=ranks, ranks_per_node=ranks))
+
+
+def with_threads(train: Sequence[str], ranks_at_most: int) -> tuple[str, ...]:
+    """The words of a training with the same CPU threads for every size of a sweep on this machine.
+
+    A rank left to itself takes its share of the cores: one rank would get all of them, two ranks half each, and the
+    sweep would compare threads instead of ranks. A `--device.threads` among the words stays in force.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, cores // ranks_at_most)
+    return (*train[:1], "--device.threads", str(threads), *train[1:])
 
 
 def run_local(request: Request, machine: Machine, settings: str, environ: Mapping[str, str]) -> int:

@@ -26,9 +26,6 @@ def place_violations(request: Request, machine: Machine) -> Iterator[Violation]:
     if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         rule = "the run's folder can be made and written before submission: the scheduler opens its log there"
         yield Violation(rule, f"folder {folder}", "--folder PATH you may write to", "sbatch(1), qsub(1B): output files")
-    if (folder / "log.jsonl").exists() and not request.rerun:
-        rule = "a run's folder holds one run"
-        yield Violation(rule, f"{folder} holds a log already", "--folder of another name", "docs/jobs.md")
     scheduler = SCHEDULERS.get(machine.scheduler)
     if scheduler is not None and (odd := scheduler.refuses_folder(request.run_folder)):
         rule = f"{scheduler.name} cannot carry the folder of submission"

@@ -20,6 +20,7 @@ from hpc_dl.jobs.schedulers import SCHEDULERS, scheduler_of
 from hpc_dl.jobs.words import command
 
 RECORD = "job.json"
+LOG = "log.jsonl"
 PIECES = ("job.sh", "rank.sh")
 COMMAND_SECONDS = 120
 
@@ -60,6 +61,12 @@ def prepare(request: Request, machine: Machine, settings: str, asked: Sequence[s
     if machine.environment:
         files[f"launch/{machine.name}.sh"] = environment.render(machine)
     return Job(Path(request.run_folder), files, words, scheduler.name, complete(request, machine).nodes)
+
+
+def refuse_used_folder(folder: Path) -> None:
+    """A run's folder holds one run."""
+    if (folder / LOG).exists():
+        raise HpcDlError(f"run folder {folder}", f"it holds a {LOG} already", "name another --folder")
 
 
 def submit(job: Job, environ: Mapping[str, str]) -> str:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from hpc_dl.cluster.machine import Queue
 from hpc_dl.errors import HpcDlError
+from hpc_dl.jobs.local import OUTPUT
 from hpc_dl.jobs.scheduler import Status
-from hpc_dl.jobs.submit import RECORD, Submitted, submitted
+from hpc_dl.jobs.submit import LOG, RECORD, Submitted, submitted
 
 PLAN = "sweep.json"
-LOG = "log.jsonl"
 ACTIVE = ("queued", "running")
 
 
@@ -85,8 +85,8 @@ def progress(point: Point, finished: Callable[[Path], bool], ask: Callable[[Subm
     if finished(point.folder):
         return Progress(point, "finished")
     if not (point.folder / RECORD).exists():
-        cut_short = (point.folder / LOG).exists()
-        return Progress(point, "failed", "its log has no end") if cut_short else Progress(point, "missing")
+        tried = any((point.folder / name).exists() for name in (LOG, OUTPUT))
+        return Progress(point, "failed", "its log has no end") if tried else Progress(point, "missing")
     job = submitted(point.folder)
     status = ask(job)
     if status.state in ACTIVE:

@@ -147,8 +147,6 @@ def test_folders(tmp_path: Path) -> None:
     assert "bin/activate" in broken(str(tmp_path / "run"), python_environment=str(tmp_path))
     (tmp_path / "file").write_text("")
     assert "can be made and written" in broken(str(tmp_path / "file" / "run"))
-    (tmp_path / "log.jsonl").write_text("")
-    assert "holds one run" in broken(str(tmp_path))
 
 
 def test_imports_are_found_without_importing(tmp_path: Path) -> None:

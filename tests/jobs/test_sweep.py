@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,18 @@ from conftest import FakeSlurm
 from hpc_dl.commands import sweep as command
 from hpc_dl.errors import HpcDlError
 from hpc_dl.jobs import sweep
-from hpc_dl.scaling.records import read_run
+from hpc_dl.scaling.records import End, Header, read_run, to_line
 
 QUICK = ("mnist_cnn", "--training.steps", "8", "--log.window_steps", "2", "--log.warmup_steps", "2")
 AS_JOBS = ("--machine", "perlmutter", "--account", "m1", "--minutes", "20")
-END = '{"kind":"end","version":1,"reason":"%s","steps":1,"samples":1,"seconds":1,"startup_seconds":1,"first_step_seconds":1}\n'
+HEADER = Header(
+    **dict.fromkeys(("run_id", "started", "name", "model", "engine", "engine_why", "backend", "device"), "x"),
+    **dict.fromkeys(("device_why", "precision", "launcher", "job_id", "git_revision", "batch_rule"), "x"),
+    **dict.fromkeys(("parameters", "gradient_bytes", "world_size", "nodes", "local_batch", "global_batch"), 1),
+    ranks_per_node=(1, 1),
+    hosts=("x",),
+    warmup_steps=0,
+)
 
 
 @pytest.fixture
@@ -34,8 +42,9 @@ def names(slurm: FakeSlurm) -> list[str]:
 
 def finish(folder: Path, reason: str = "finished") -> None:
     """A log as a run leaves it."""
-    header = Path(__file__).with_name("header.jsonl").read_text()
-    (folder / "log.jsonl").write_text(header + (END % reason if reason else ""))
+    end = End(reason=reason, steps=1, samples=1, seconds=1.0, startup_seconds=1.0, first_step_seconds=1.0)
+    lines = [to_line(HEADER), *([to_line(end)] if reason else [])]
+    (folder / "log.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
 
 def test_one_command_submits_every_size_and_repeat(slurm: FakeSlurm, folder: Path) -> None:
@@ -105,12 +114,12 @@ def test_each_size_is_run_once_before_any_is_run_twice(folder: Path) -> None:
 def test_a_local_sweep_over_mpiexec_reports_and_repeats_only_a_broken_run(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import os
-
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     words = ["--local", "--machine", "local", "--nodes", "1,2", "--minutes", "5", "--folder", str(folder), *QUICK]
     assert command.main(words, environ) == 0
     assert [read_run(folder / f"n0000{size}-r1").header.world_size for size in (1, 2)] == [1, 2]
+    threads = {read_run(folder / f"n0000{size}-r1").header.settings["device"]["threads"] for size in (1, 2)}
+    assert len(threads) == 1, "the sizes of a sweep differ in ranks only"
     assert "Efficiency" in capsys.readouterr().out
     assert (folder / "report" / "report.html").exists()
     untouched = (folder / "n00001-r1" / "log.jsonl").stat().st_mtime_ns
@@ -124,8 +133,6 @@ def test_a_local_sweep_over_mpiexec_reports_and_repeats_only_a_broken_run(
 
 @pytest.mark.parallel
 def test_a_local_run_that_fails_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import os
-
     train = ("mnist_cnn", "--training.steps", "2", "--data.source", "no.such:thing")
     assert command.main(["--local", "--nodes", "1", "--folder", str(folder), *train], dict(os.environ)) == 1
     assert "n00001-r1 ended with status" in capsys.readouterr().out
