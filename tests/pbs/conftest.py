@@ -18,7 +18,7 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Login]]:
     seats: list[Login] = []
 
     def make(**values: Any) -> Login:
-        directory = tmp_path / f"project {len(seats)}"
+        directory = tmp_path / f"project{len(seats)}"
         directory.mkdir()
         site = Site(tmp_path / f"site{len(seats)}", **{"kill_delay_seconds": 1.0, **values}).create()
         seats.append(Login(site, directory))

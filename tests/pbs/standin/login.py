@@ -20,7 +20,7 @@ class Login:
         self.site, self.directory = site, directory
         self.environ = {**environ, "PATH": f"{site.login_bin}:{environ['PATH']}", "LOGNAME": "scientist"}
 
-    def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, stdin: str = "", seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command and return what it said."""
         return subprocess.run(
             words,
@@ -29,7 +29,7 @@ class Login:
             text=True,
             cwd=self.directory,
             env=self.environ,
-            timeout=60,
+            timeout=seconds,
             check=False,
         )
 
