@@ -110,6 +110,10 @@ class Accelerator(Device):
     def memory_total_bytes(self) -> int:
         return int(self._space.get_device_properties(self.index).total_memory)
 
+    def release_memory(self) -> None:
+        super().release_memory()
+        self._space.empty_cache()
+
     def seed(self, value: int) -> None:
         self._torch.default_generator.manual_seed(value)
         self._space.manual_seed(value)

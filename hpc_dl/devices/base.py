@@ -7,6 +7,7 @@ Importing this module imports no torch and touches no accelerator; `choose` does
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -104,6 +105,10 @@ class Device(ABC):
     @abstractmethod
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Did this error say that the device's memory is full?"""
+
+    def release_memory(self) -> None:
+        """Give back what is held and not used, after an attempt that went over the top."""
+        gc.collect()
 
     def autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:
         """The context a forward pass runs in; a new one for each use."""

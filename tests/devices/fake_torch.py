@@ -68,7 +68,7 @@ class FakeSpace:
         self.current = 0
         self.waits = 0
         self.queued, self.done = [0.0] * len(physical), [0.0] * len(physical)
-        self.reserved = [0] * len(physical)
+        self.reserved, self.in_use = [0] * len(physical), [0] * len(physical)
         self.generators = [torch.Generator().manual_seed(number) for number in range(len(physical))]
 
     def is_available(self) -> bool:
@@ -106,6 +106,9 @@ class FakeSpace:
         self._check(index)
         return self.reserved[index]
 
+    def empty_cache(self) -> None:
+        self.reserved[self.current] = self.in_use[self.current]
+
     # Not in torch: what a program would do with the device.
 
     def submit(self, seconds: float) -> None:
@@ -113,10 +116,17 @@ class FakeSpace:
         self.queued[self.current] += seconds
 
     def allocate(self, size_bytes: int) -> None:
-        if self.reserved[self.current] + size_bytes > self.memory_bytes:
+        """Take memory, first what is held and not used."""
+        wanted = self.in_use[self.current] + size_bytes
+        if wanted > self.memory_bytes:
             name = {"cuda": "CUDA", "xpu": "XPU"}[self.kind]
             raise torch.OutOfMemoryError(f"{name} out of memory. Tried to allocate {size_bytes} bytes.")
-        self.reserved[self.current] += size_bytes
+        self.in_use[self.current] = wanted
+        self.reserved[self.current] = max(self.reserved[self.current], wanted)
+
+    def free(self) -> None:
+        """The program drops its tensors; the allocator keeps the memory."""
+        self.in_use[self.current] = 0
 
     def _check(self, index: int) -> None:
         if not 0 <= index < len(self.physical):
