@@ -69,12 +69,16 @@ class Study:
 
 def read_runs(paths: Sequence[Path]) -> Study:
     """The steady windows of runs; refuses runs that cannot be compared, as report does."""
-    collection = collect(paths)
-    scaling = decide_scaling(collection.runs)
+    return observe(collect(paths).runs)
+
+
+def observe(runs: Sequence[Run]) -> Study:
+    """The steady windows of runs already read."""
+    scaling = decide_scaling(runs)
     by_size: dict[int, list[Run]] = {}
-    for run in collection.runs:
+    for run in runs:
         by_size.setdefault(run.header.world_size, []).append(run)
-    return Study(tuple(_observed(runs) for _, runs in sorted(by_size.items())), scaling)
+    return Study(tuple(_observed(group) for _, group in sorted(by_size.items())), scaling)
 
 
 def _observed(runs: Sequence[Run]) -> Observed:
