@@ -51,7 +51,7 @@ build() {
 
     # Build tools in an environment of their own, which sees torch: nothing in the user's environment changes.
     "$python" -m venv "$work/tools"
-    "$work/tools/bin/python" -m pip install --quiet --constraint "$here/../constraints.txt" \
+    "$work/tools/bin/python" -m pip install -qq --constraint "$here/../constraints.txt" \
         setuptools wheel cmake cffi packaging cloudpickle psutil pyyaml
     echo "$SITE_PACKAGES" \
         >"$("$work/tools/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth"
@@ -65,6 +65,8 @@ build() {
     )
     if [ -n "${CUDA:-}" ]; then
         settings+=(CUDA_HOME="$CUDA_HOME" CUDAToolkit_ROOT="$CUDA_HOME" HOROVOD_CUDA_HOME="$CUDA_HOME")
+        # Kernels for the A100, and PTX that newer devices compile for themselves; all devices would take minutes more.
+        settings+=(HOROVOD_BUILD_CUDA_CC_LIST="${HOROVOD_BUILD_CUDA_CC_LIST:-80}")
     fi
     if [ "$variant" = nccl ]; then
         # NCCL's wheel has libnccl.so.2 only; the linker looks for libnccl.so.
@@ -95,6 +97,6 @@ if [ -z "$(wheel)" ]; then
     say "compiler: $cxx ($("$cxx" --version | head -n 1))"
     build "$cxx"
 fi
-"$python" -m pip install --quiet --constraint "$here/../constraints.txt" "$(wheel)"
-"$python" -m pip install --quiet --force-reinstall --no-deps "$(wheel)"
+"$python" -m pip install -qq --constraint "$here/../constraints.txt" "$(wheel)"
+"$python" -m pip install -qq --force-reinstall --no-deps "$(wheel)"
 "$python" "$here/horovod/verify.py" "$variant" || stop 1 "the wheel does not load: delete $folder and run this again"

@@ -47,7 +47,7 @@ if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
     mkdir -p "$(dirname "$folder")"
     "$python" -m venv --clear "$folder"
 fi
-install() { "$folder/bin/python" -m pip install --quiet --constraint "$constraints" "$@"; }
+install() { "$folder/bin/python" -m pip install -qq --constraint "$constraints" "$@"; }
 
 echo "setup.sh: installing the packages that $constraints pins"
 # torch first and by itself, so that no other package's wish decides which torch comes.
