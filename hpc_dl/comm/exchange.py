@@ -38,7 +38,7 @@ class Bucket:
     views: list[Tensor]
     """Per parameter: its part of `flat`, in the parameter's shape and memory format."""
     flags: Tensor
-    """Tail of `flat`: per parameter, non-zero where some rank had a gradient. If empty, a missing one counts as zero."""
+    """Tail of `flat`: per parameter, non-zero where some rank had a gradient. Empty: missing counts as zero."""
     missing: int = 0
     """Gradients that have not arrived in this step."""
     arrived: set[int] = field(default_factory=set)
