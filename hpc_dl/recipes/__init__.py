@@ -7,6 +7,8 @@ A recipe is a value of `Settings`. Reading the table or loading a recipe imports
 from __future__ import annotations
 
 import importlib
+import re
+from dataclasses import dataclass
 
 from hpc_dl.errors import HpcDlError, nearest
 from hpc_dl.settings import Settings
@@ -33,14 +35,50 @@ RECIPES: dict[str, str] = {
 }
 
 
+LINE = re.compile(
+    r" *hpc-dl train (?P<name>\w+)  +(?P<time>.+?)  +"
+    r"(?P<metric>\w+) (?P<relation>[<>]?=) (?P<bound>[\d.]+)  +(?P<note>.+)"
+)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the docstring of a recipe's module promises, in a line such as
+
+    hpc-dl train NAME    10 s on one core    accuracy >= 0.98    on what
+    """
+
+    time: str
+    metric: str
+    """Last part of a metric's name or import path; "parameters" for the number of trainable parameters."""
+    relation: str
+    """<=, >= or =."""
+    bound: float
+    note: str
+
+
 def load(name: str) -> Settings:
     """The settings of a recipe.
 
     Raises:
         HpcDlError: No recipe has this name.
     """
+    module, value = _place(name)
+    recipe: Settings = getattr(importlib.import_module(module), value)
+    return recipe
+
+
+def expectation(name: str) -> Expectation:
+    """How long a recipe takes, and what should come out."""
+    text = importlib.import_module(_place(name)[0]).__doc__ or ""
+    for match in map(LINE.match, text.splitlines()):
+        if match and match["name"] == name:
+            return Expectation(match["time"], match["metric"], match["relation"], float(match["bound"]), match["note"])
+    raise ValueError(f"the docstring of recipe {name} has no line `hpc-dl train {name}  TIME  METRIC >= BOUND  NOTE`")
+
+
+def _place(name: str) -> tuple[str, str]:
     if name not in RECIPES:
         raise HpcDlError(f"recipe {name!r}", "there is none of this name", nearest(name, RECIPES))
     module, value = RECIPES[name].split(":")
-    recipe: Settings = getattr(importlib.import_module(module), value)
-    return recipe
+    return module, value
