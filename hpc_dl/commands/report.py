@@ -25,7 +25,14 @@ def _report(options: argparse.Namespace) -> tuple[str, list[Path]]:
     from hpc_dl.scaling.report import markdown
     from hpc_dl.scaling.study import Question, read_study
 
-    study = read_study(options.runs, Question(options.baseline, options.target_efficiency, options.epochs))
+    question = Question(
+        baseline=options.baseline,
+        target=options.target_efficiency,
+        epochs=options.epochs,
+        predict=not options.no_prediction,
+        machine=options.machine,
+    )
+    study = read_study(options.runs, question)
     return markdown.terminal(study), report.write(study, options.output)
 
 
@@ -67,4 +74,6 @@ def _parser() -> argparse.ArgumentParser:
         help="efficiency that the recommended size keeps (default: 0.8)",
     )
     add("--epochs", type=int, default=0, metavar="N", help="epochs to ask computing time for, for the proposal page")
+    add("--machine", default="", metavar="NAME", help="machine record for the prediction (see hpc-dl machines)")
+    add("--no-prediction", action="store_true", help="say nothing of sizes that were not measured")
     return parser

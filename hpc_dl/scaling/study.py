@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpc_dl.errors import HpcDlError
@@ -13,6 +13,7 @@ from hpc_dl.scaling.comparable import Scaling, decide_scaling
 from hpc_dl.scaling.cost import Cost, Recommendation, cost, recommend
 from hpc_dl.scaling.differences import Environment, compare_environments
 from hpc_dl.scaling.efficiency import Point, Size, choose_baseline, points, sizes
+from hpc_dl.scaling.outlook import Outlook, look_ahead
 from hpc_dl.scaling.runs import Collection, collect
 from hpc_dl.scaling.split import Split, lost, split
 from hpc_dl.scaling.steady import Measured
@@ -28,6 +29,10 @@ class Question:
     """The efficiency that a recommended size has to keep."""
     epochs: int = 0
     """Epochs to ask computing time for; 0 for none."""
+    predict: bool = False
+    """Whether to look beyond the measured sizes."""
+    machine: str = ""
+    """Name of the machine record a prediction may use; empty for none."""
 
     def __post_init__(self) -> None:
         if not 0 < self.target <= 1:
@@ -64,6 +69,8 @@ class Study(Findings):
     costs: tuple[Cost, ...]
     recommendation: Recommendation
     notes: tuple[Note, ...]
+    outlook: Outlook
+    """Predicted sizes, their efficiency against this study's baseline."""
 
     @property
     def name(self) -> str:
@@ -99,4 +106,16 @@ def build_study(collection: Collection, question: Question) -> Study:
         costs=tuple(cost(point, point.size.header.epoch_samples) for point in findings.points),
         recommendation=recommend(findings.points, question.target),
         notes=caveats(findings),
+        outlook=_outlook(findings),
     )
+
+
+def _outlook(findings: Findings) -> Outlook:
+    if not findings.question.predict or findings.scaling == "one size":
+        return Outlook()
+    found = look_ahead(findings.collection.runs, findings.question.machine)
+    smallest = findings.points[
+        0
+    ].efficiency.value  # predictions refer to the smallest size, which may not be the baseline
+    points = tuple(replace(ahead, efficiency=ahead.efficiency.scaled(smallest)) for ahead in found.points)
+    return replace(found, points=points)

@@ -48,6 +48,16 @@ def json_text(study: Study) -> str:
             difference.fact: {value: [label(run) for run in runs] for value, runs in difference.values}
             for difference in study.environment.differing
         },
+        "predicted": [
+            {
+                "ranks": a.world_size,
+                "nodes": a.nodes,
+                **ends("efficiency", a.efficiency),
+                **ends("step_seconds", a.step_seconds),
+            }
+            for a in study.outlook.points
+        ],
+        "prediction_refused": study.outlook.refusal or None,
         "notes": [{"level": note.level, "text": note.text} for note in study.notes],
     }
     return json.dumps(plain, indent=1, allow_nan=False)

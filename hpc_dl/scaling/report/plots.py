@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from hpc_dl.scaling.efficiency import Point
+from hpc_dl.scaling.outlook import PERCENT
 from hpc_dl.scaling.proposal import proposal
 from hpc_dl.scaling.report.svg import COLOURS, PART_COLOURS, canvas
 from hpc_dl.scaling.split import PARTS
@@ -39,10 +40,11 @@ def efficiency(study: Study) -> str:
         target = study.question.target
         axes.axhline(target, color=COLOURS["muted"], linestyle=":", linewidth=1, label=f"{100 * target:g} %, to keep")
         _with_intervals(axes, ranks, [point.efficiency for point in study.points])
+        _band(axes, study)
         axes.set_ylim(0, 1.08 * max(1.0, *(_top(point.efficiency) for point in study.points)))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_title("Efficiency")
-        _doubling_axis(axes, ranks, "Ranks")
+        _doubling_axis(axes, sorted({*ranks, *(ahead.world_size for ahead in study.outlook.points)}), "Ranks")
         axes.legend(loc="lower left")
     return drawing.svg
 
@@ -144,6 +146,17 @@ def _with_intervals(axes: Axes, places: Sequence[int], estimates: Sequence[Estim
     below = [e.value - e.low if e.known else 0.0 for e in estimates]
     above = [min(e.high, 3 * e.value) - e.value if e.known else 0.0 for e in estimates]
     axes.errorbar(places, [e.value for e in estimates], yerr=[below, above], **MEASURED)
+
+
+def _band(axes: Axes, study: Study) -> None:
+    """Predicted efficiency beyond the measured sizes, with its interval."""
+    ahead = study.outlook.points
+    if not ahead:
+        return
+    ranks = [point.world_size for point in ahead]
+    low, value, high = zip(*((e.efficiency.low, e.efficiency.value, e.efficiency.high) for e in ahead), strict=True)
+    axes.fill_between(ranks, low, high, color=COLOURS["warm"], alpha=0.18, linewidth=0)
+    axes.plot(ranks, value, color=COLOURS["warm"], linewidth=1.4, label=f"predicted, {PERCENT} %")
 
 
 def _top(estimate: Estimate) -> float:

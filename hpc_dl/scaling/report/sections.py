@@ -29,6 +29,7 @@ def outline(study: Study, most_runs: int) -> list[Section]:
     found = [
         Section("sizes", "Scaling", _laws(study), ("efficiency", "throughput"), (tables.size_table(study),)),
         *_split(study),
+        *_outlook(study),
         _cost(study),
         Section("spread", "Spread of the measurements", (SPREAD,), ("spread",)),
         _proposal(study),
@@ -65,6 +66,20 @@ def _split(study: Study) -> list[Section]:
         Section("split", "Where the time goes", (text,), ("split",), (tables.split_table(study),)),
         Section("losses", "Where efficiency was lost", (), (), (tables.loss_table(study),)),
     ]
+
+
+def _outlook(study: Study) -> list[Section]:
+    found = study.outlook
+    if found.refusal:
+        return [Section("outlook", "Beyond the measured sizes", (f"No prediction: {found.refusal}.",))]
+    if not found.points:
+        return []
+    text = (
+        f"Predicted from {found.basis}: compute as measured, plus a model of the exchange fitted to it. The first line "
+        "is the largest measured size again, as a check. `hpc-dl predict` says what would help most; docs/predict.md "
+        "how well such predictions held."
+    )
+    return [Section("outlook", "Beyond the measured sizes", (text,), (), (tables.outlook_table(study),))]
 
 
 def _cost(study: Study) -> Section:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hpc_dl.scaling import laws
 from hpc_dl.scaling.efficiency import Point
+from hpc_dl.scaling.outlook import PERCENT
 from hpc_dl.scaling.report.table import Table
 from hpc_dl.scaling.report.words import interval, number, percent, points_lost, seconds
 from hpc_dl.scaling.runs import label
@@ -100,6 +101,20 @@ def cost_table(study: Study) -> Table:
     )
     headings = ("Ranks", "Nodes", "Node-hours per million samples", "Node-hours per epoch", "Time per epoch")
     return Table(headings, rows, "Steady training; start-up, evaluation and checkpoints come on top.")
+
+
+def outlook_table(study: Study) -> Table:
+    """Predicted sizes."""
+    rows = tuple(
+        (
+            f"{ahead.world_size:,}",
+            f"{ahead.nodes:,}",
+            percent(ahead.efficiency),
+            interval(ahead.step_seconds.scaled(1000)),
+        )
+        for ahead in study.outlook.points
+    )
+    return Table(("Ranks", "Nodes", "Efficiency", "Step (ms)"), rows, f"Predicted; {PERCENT} % intervals in brackets.")
 
 
 def shared_table(study: Study) -> Table:
