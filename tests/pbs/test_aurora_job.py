@@ -24,6 +24,7 @@ def submit(login: Login, train: str = TRAIN) -> tuple[dict[str, object], str]:
     return job, (login.directory / f"hpc_dl.o{job['sequence']}").read_text()
 
 
+@pytest.mark.slow
 def test_it_trains_on_two_nodes_to_its_report(login: Login) -> None:
     job, text = submit(login)
     assert job["exit_status"] == 0, text

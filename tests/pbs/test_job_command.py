@@ -36,6 +36,7 @@ def test_a_request_pbs_would_refuse_is_refused_before(login: Login) -> None:
     assert login.site.jobs() == {}
 
 
+@pytest.mark.slow
 def test_a_sweep_over_one_and_two_nodes_reports(login: Login) -> None:
     words = [*HPC_DL, "sweep", *MACHINE, "--nodes", "1,2", "--wait", "--poll-seconds", "1", "--folder", "study"]
     done = login.run(*words, *TRAIN, seconds=400)
