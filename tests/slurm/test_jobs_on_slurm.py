@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hpc-dl job` and `hpc-dl sweep` against a real Slurm."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Site
+
+from hpc_dl.commands import job, sweep
+from hpc_dl.scaling.records import read_run
+
+pytestmark = pytest.mark.slurm
+WHERE = ("--machine", "perlmutter", "--account", "m1234", "--minutes", "6")
+TRAIN = ("mnist_cnn", "--training.steps", "8", "--log.window_steps", "2", "--log.warmup_steps", "2")
+
+
+def submit(site: Site, folder: Path, *words: str) -> None:
+    environ = {**site.bed.environ, **site.environ}
+    assert job.main(["submit", *WHERE, "--folder", str(folder), *words], environ) == 0
+
+
+def wait(site: Site, folder: Path, capsys: pytest.CaptureFixture[str], seconds: float = 60) -> str:
+    """What `hpc-dl job status` says once the job is over."""
+    end = time.monotonic() + seconds
+    while True:
+        capsys.readouterr()
+        assert job.main(["status", str(folder)], {**site.bed.environ, **site.environ}) == 0
+        line = capsys.readouterr().out
+        if " queued " not in line and " running " not in line:
+            return line
+        assert time.monotonic() < end, line
+        time.sleep(0.5)
+
+
+def test_hostile_texts_reach_the_ranks_as_they_are(quick: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = quick.folder / 'it\'s a $(touch bad); `folder` "here"'
+    name = 'a\'b "c" $(touch bad) ; x\n#SBATCH --qos=evil\n'
+    submit(quick, folder, "--one-device", "mnist_cnn", "--name", name)
+    line = wait(quick, folder, capsys)
+    log = next(folder.glob("*.out")).read_text()
+    assert "finished (COMPLETED" in line, log
+    told = quick.told()
+    assert [report["words"] for report in told] == [["mnist_cnn", "--name", name]] * 8
+    assert {report["environ"]["HPC_DL_RUN_FOLDER"] for report in told} == {str(folder)}
+    assert [report["environ"]["CUDA_VISIBLE_DEVICES"] for report in told] == ["3", "2", "1", "0"] * 2
+    assert not list(quick.folder.rglob("bad"))
+
+
+def test_a_job_is_cancelled(quick: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = quick.folder / "run"
+    quick.environ["STAND_IN_SECONDS"] = "60"
+    submit(quick, folder, "--nodes", "1", "mnist_cnn")
+    environ = {**quick.bed.environ, **quick.environ}
+    assert job.main(["cancel", str(folder)], environ) == 0
+    assert "failed (CANCELLED" in wait(quick, folder, capsys)
+
+
+def test_a_sweep_over_three_sizes_with_one_command(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = site.folder / "study"
+    words = [
+        *WHERE,
+        "--nodes",
+        "1,2,4",
+        "--ranks-per-node",
+        "1",
+        "--folder",
+        str(folder),
+        "--wait",
+        "--poll-seconds",
+        "1",
+    ]
+    environ = {**site.bed.environ, **site.environ}
+    assert sweep.main([*words, *TRAIN], environ) == 0, capsys.readouterr().out
+    runs = {nodes: read_run(folder / f"n0000{nodes}-r1") for nodes in (1, 2, 4)}
+    assert {nodes: (run.header.world_size, run.header.nodes) for nodes, run in runs.items()} == {
+        n: (n, n) for n in (1, 2, 4)
+    }
+    assert "Efficiency" in capsys.readouterr().out
+    assert (folder / "report" / "report.html").exists()
