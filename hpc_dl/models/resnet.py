@@ -4,9 +4,8 @@
     y = ReLU(F(x) + x)      F: two 3 x 3 convolutions, or 1 x 1, 3 x 3, 1 x 1 around a narrow middle ("bottleneck")
 
 K. He, X. Zhang, S. Ren and J. Sun, Deep residual learning for image recognition, 2015, table 1. As everyone does today,
-a bottleneck strides in its 3 x 3 convolution, not in the first 1 x 1 (Facebook's fb.resnet.torch, 2016; "v1.5"), and
-the last normalisation of a block starts at zero, so that each block begins as the identity (Goyal et al., 2017,
-section 5.1). Parameters are named as in torchvision, so weights published for it fit.
+a bottleneck strides in its 3 x 3 convolution, not in the first 1 x 1 (Facebook's fb.resnet.torch, 2016; "v1.5").
+Parameters are named as in torchvision, so weights published for it fit.
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ class Block(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.shortcut = shortcut
         self.downsample = _projection(before, middle, stride) if shortcut else None
-        if shortcut:
-            nn.init.zeros_(self.bn2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(m, before, h, w) to (m, middle, h / stride, w / stride)."""
@@ -64,8 +61,6 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.shortcut = shortcut
         self.downsample = _projection(before, after, stride) if shortcut else None
-        if shortcut:
-            nn.init.zeros_(self.bn3.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(m, before, h, w) to (m, 4 middle, h / stride, w / stride)."""
@@ -94,6 +89,8 @@ class ResNet(nn.Module):
         channels: Channels of an image.
         width: Channels of the first stage; the paper's is 64.
         shortcuts: False makes the plain network.
+        identity_start: The last normalisation of a block starts at zero, so that every block begins as the identity:
+            for large batches (Goyal et al., 2017, section 5.1). Without effect on a plain network.
         small_images: A first convolution of 3 x 3 without stride or pooling, for images of about 32 x 32 points (the
             paper's section 4.2).
     """
@@ -105,6 +102,7 @@ class ResNet(nn.Module):
         channels: int = 3,
         width: int = 64,
         shortcuts: bool = True,
+        identity_start: bool = False,
         small_images: bool = False,
     ) -> None:
         super().__init__()
@@ -133,6 +131,8 @@ class ResNet(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")  # He et al., 2015
+            elif isinstance(layer, Block | Bottleneck) and shortcuts and identity_start:
+                nn.init.zeros_((layer.bn2 if isinstance(layer, Block) else layer.bn3).weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (m, channels, s, s) to logits (m, classes)."""
