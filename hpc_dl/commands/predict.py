@@ -56,7 +56,7 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _validate(asked: argparse.Namespace) -> int:
-    from hpc_dl.scaling.predict.protocol import as_text, validate_table
+    from hpc_dl.scaling.predict.published.protocol import as_text, validate_table
 
     found = validate_table(Path(asked.validate) if asked.validate else None, asked.folds)
     print(as_text(found))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 from hpc_dl.cluster.machine import Machine
 from hpc_dl.errors import HpcDlError
@@ -11,8 +12,8 @@ from hpc_dl.scaling.predict.collectives import Link
 from hpc_dl.scaling.predict.nccl import Fabric
 from hpc_dl.scaling.predict.network import LinkedNetwork, NcclNetwork, Network
 from hpc_dl.scaling.predict.posterior import Prior
-from hpc_dl.scaling.predict.published import FOLDER
 
+NETWORKS = Path(__file__).parent / "networks.csv"
 LIBRARY_OF_DEVICE = {"cuda": "nccl", "xpu": "oneccl", "cpu": "mpich"}
 USUAL_SHARE = 0.6
 """Of the nominal NIC rate, where a machine is not in networks.csv: what the published results point to."""
@@ -55,5 +56,5 @@ def _network(library: str, per_node: int, inside: float, across: float, row: dic
 
 
 def _rows() -> dict[str, dict[str, str]]:
-    with (FOLDER / "networks.csv").open(encoding="utf-8", newline="") as lines:
+    with NETWORKS.open(encoding="utf-8", newline="") as lines:
         return {row["machine"]: row for row in csv.DictReader(line for line in lines if not line.startswith("#"))}

@@ -20,7 +20,7 @@ from hpc_dl.scaling.predict.fit import Sample, fit
 from hpc_dl.scaling.predict.forecast import Forecast, Question, forecast
 from hpc_dl.scaling.predict.machine import from_machine
 from hpc_dl.scaling.predict.network import LinkedNetwork
-from hpc_dl.scaling.predict.observed import LOCAL_PHASES, read_runs
+from hpc_dl.scaling.predict.observed import read_runs
 from hpc_dl.scaling.predict.overlap import fill_buckets, uniform_buckets
 from hpc_dl.scaling.predict.step import Habits, Workload, predict_step
 from tests.scaling import synthetic

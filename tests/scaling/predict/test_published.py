@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.predict import cases, published
-from hpc_dl.scaling.predict.hardware import find, hardware, network_rate, parameters, ranks_per_node
-from hpc_dl.scaling.predict.published import Point, parse_points, read_table
+from hpc_dl.scaling.predict.published import cases
+from hpc_dl.scaling.predict.published import table as published
+from hpc_dl.scaling.predict.published.hardware import find, hardware, network_rate, parameters, ranks_per_node
+from hpc_dl.scaling.predict.published.table import Point, parse_points, read_table
 
 MARKDOWN = """
 # Results

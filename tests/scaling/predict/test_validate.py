@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.predict import cases, published
-from hpc_dl.scaling.predict.anchored import judge_anchored
-from hpc_dl.scaling.predict.cases import Case
-from hpc_dl.scaling.predict.misses import effective_size, from_loss, gather, loss
-from hpc_dl.scaling.predict.population import CONSTANTS, Features, efficiency, fit
-from hpc_dl.scaling.predict.protocol import as_text, validate_table
-from hpc_dl.scaling.predict.validate import judge, split, summaries, worst
+from hpc_dl.scaling.predict.published import cases
+from hpc_dl.scaling.predict.published import table as published
+from hpc_dl.scaling.predict.published.anchored import judge_anchored
+from hpc_dl.scaling.predict.published.cases import Case
+from hpc_dl.scaling.predict.published.misses import effective_size, from_loss, gather, loss
+from hpc_dl.scaling.predict.published.population import CONSTANTS, Features, efficiency, fit
+from hpc_dl.scaling.predict.published.protocol import as_text, validate_table
+from hpc_dl.scaling.predict.published.validate import judge, split, summaries, worst
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc_dl.scaling.predict import cases as cases_module
-from hpc_dl.scaling.predict.anchored import judge_anchored
-from hpc_dl.scaling.predict.cases import Case
-from hpc_dl.scaling.predict.published import read_table, shipped
-from hpc_dl.scaling.predict.validate import Judged, Summary, judge, summaries, worst
+from hpc_dl.scaling.predict.published import cases as cases_module
+from hpc_dl.scaling.predict.published.anchored import judge_anchored
+from hpc_dl.scaling.predict.published.cases import Case
+from hpc_dl.scaling.predict.published.table import read_table, shipped
+from hpc_dl.scaling.predict.published.validate import Judged, Summary, judge, summaries, worst
 
 PROTOCOL = """\
 Protocol: {folds} folds over systems. The constants of the model are fitted to the systems of all other folds, their

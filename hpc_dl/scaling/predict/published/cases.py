@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from hpc_dl.scaling.predict.hardware import Hardware, hardware, parameters
-from hpc_dl.scaling.predict.published import Point, Series, Table, known
+from hpc_dl.scaling.predict.published.hardware import Hardware, hardware, parameters
+from hpc_dl.scaling.predict.published.table import Point, Series, Table, known
 
 TYPICAL_STEP_SECONDS = 0.2
 """Step of one rank where no local batch is stated: the middle of the vision rows that state one."""

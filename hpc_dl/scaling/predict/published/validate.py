@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.predict import population
-from hpc_dl.scaling.predict.cases import Case
-from hpc_dl.scaling.predict.misses import Misses, gather, loss
+from hpc_dl.scaling.predict.published import population
+from hpc_dl.scaling.predict.published.cases import Case
+from hpc_dl.scaling.predict.published.misses import Misses, gather, loss
 
 
 @dataclass(frozen=True)

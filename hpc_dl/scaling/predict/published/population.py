@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from hpc_dl.scaling.predict.cases import Case, Setting
+from hpc_dl.scaling.predict.published.cases import Case, Setting
 from hpc_dl.scaling.predict.stragglers import normal_maximum
 
 Floats = NDArray[np.float64]
