@@ -13,6 +13,7 @@ Leaving the `with` block by an exception ends the job on all ranks and names thi
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -45,6 +46,9 @@ from hpc_dl.settings import DeviceSettings, ExchangeSettings
 
 FIRST_WORD_SECONDS = 1.0
 """How long ranks let rank 0 speak first where all may fail alike, and the culprit where its peers lose contact."""
+
+LOST_CONTACT = ("HorovodInternalError", "DistBackendError", "DistNetworkError")
+"""Exceptions of engines that mean, almost always, that another rank has gone."""
 
 
 class Arrival(NamedTuple):
@@ -140,8 +144,6 @@ def distribute(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.M
     `start`.
     """
     session = start()
-    import atexit
-
     atexit.register(session.close)
     _fail_on_uncaught(session)
     return session.distribute(model.to(session.device.torch_device), optimizer)
@@ -171,7 +173,7 @@ def _explain(error: BaseException) -> tuple[str, bool]:
     """What to print, and whether this is a first cause rather than the echo of another rank's end."""
     if isinstance(error, HpcDlError):
         return str(error), True
-    if type(error).__name__ in ("HorovodInternalError", "DistBackendError") or "onnection" in str(error):
+    if type(error).__name__ in LOST_CONTACT or "gloo/transport" in str(error):
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return f"lost contact with another rank ({reason}); the cause is that rank's, look for its message", False
     frames = "".join(traceback.format_exception(error))

@@ -69,6 +69,14 @@ def test_the_mpiexec_of_another_mpi_is_recognised(engine: str) -> None:
     assert "which mpiexec" in ended.output
 
 
+@pytest.mark.parametrize("engine", ["horovod", "torch"])
+def test_a_world_smaller_than_the_job_asked_for_ends_at_the_start(engine: str) -> None:
+    environ = clean_environment(HPC_DL_WORLD_SIZE="4")
+    ended = run_ranks(2, PROGRAM, engine, "raise", "/dev/null", environ=environ, timeout_seconds=60)
+    assert ended.code != 0
+    assert "a world of 4 ranks: the world has 2" in ended.output
+
+
 def test_a_wrong_setting_is_one_error_on_one_rank() -> None:
     ended = run_ranks(2, hpc_dl("train", "mnist_cnn", "--optimizer.learning_rte", "0.1"))
     assert ended.code != 0
