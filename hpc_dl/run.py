@@ -15,7 +15,9 @@ from torch import nn
 from hpc_dl import arguments
 from hpc_dl.cluster import machines
 from hpc_dl.cluster.variables import RUN_FOLDER
+from hpc_dl.comm.flat import broadcast_tensors
 from hpc_dl.data.base import Data
+from hpc_dl.devices import ipex
 from hpc_dl.devices.binding_report import judge
 from hpc_dl.errors import HpcDlError
 from hpc_dl.scaling.records import LOG_NAME, LogWriter
@@ -24,6 +26,7 @@ from hpc_dl.settings import Settings
 from hpc_dl.training import metrics, optimizers
 from hpc_dl.training.header import make_header
 from hpc_dl.training.imports import import_object
+from hpc_dl.training.largest_batch import largest_local_batch
 from hpc_dl.training.step import Loss
 from hpc_dl.training.sync_batchnorm import convert
 from hpc_dl.training.trainer import Outcome, Trainer
@@ -54,9 +57,14 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
     with start(settings.exchange, settings.device, environ) as session:
         folder = _run_folder(settings, session, environ)
         task = build_task(settings, session)
-        if settings.device.sync_batchnorm:
-            task = replace(task, model=convert(task.model, session.engine))
-        optimizer = optimizers.build(task.model, settings.optimizer)
+        if settings.training.largest_batch:
+            settings = _with_largest_batch(settings, session, task)
+        model = convert(task.model, session.engine) if settings.device.sync_batchnorm else task.model
+        optimizer = optimizers.build(model, settings.optimizer)
+        if settings.device.ipex:
+            broadcast_tensors(session.engine, [*model.parameters(), *model.buffers()])
+            model, optimizer = ipex.optimize(model, optimizer, settings.device.precision)
+        task = replace(task, model=model)
         session.distribute(task.model, optimizer, settings.exchange)
         log = _open_log(settings, session, folder, task)
         if settings.device.compile:
@@ -105,6 +113,22 @@ def _call(path: str, options: Mapping[str, object], setting: str) -> object:
         if "argument" not in str(error):
             raise
         raise HpcDlError(f"{setting} = {path!r}", str(error), f"correct {setting.split('.')[0]} options") from error
+
+
+def _with_largest_batch(settings: Settings, session: Session, task: Task) -> Settings:
+    """The settings with the largest local batch that fits; of a batch in parts, each part fits."""
+    training, device = settings.training, settings.device
+    found = largest_local_batch(
+        task.model,
+        lambda: optimizers.build(task.model, settings.optimizer),
+        task.loss,
+        task.data.train,
+        session.device,
+        session.engine,
+        device.precision,
+        device.channels_last,
+    )
+    return replace(settings, training=replace(training, local_batch=found * training.accumulation))
 
 
 def _run_folder(settings: Settings, session: Session, environ: Mapping[str, str]) -> Path:

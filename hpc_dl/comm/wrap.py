@@ -13,6 +13,7 @@ from torch import nn
 from hpc_dl.comm.base import Engine
 from hpc_dl.comm.exchange import GradientExchange
 from hpc_dl.comm.flat import broadcast_tensors
+from hpc_dl.devices.ipex import before_step, holders
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import ExchangeSettings
 
@@ -56,10 +57,10 @@ def wrap(engine: Engine, model: nn.Module, optimizer: torch.optim.Optimizer, set
     broadcast_tensors(engine, [*model.parameters(), *model.buffers()])
     exchange = GradientExchange(
         engine,
-        [parameter for group in optimizer.param_groups for parameter in group["params"]],
+        holders(optimizer),
         bucket_bytes=round(settings.bucket_megabytes * 2**20),
         wire_dtype=WIRE_DTYPES[settings.compression],
         adasum=settings.adasum,
     )
-    optimizer.register_step_pre_hook(lambda *_: exchange.finish_if_needed())
+    before_step(optimizer, exchange.finish_if_needed)
     return exchange

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc_dl.devices.xpu import BINDINGS, IPEX, check_order
 from hpc_dl.errors import HpcDlError
 
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+DTYPES = {"fp32": None, "bf16": "bfloat16"}
+"""What weights of convolutions and matrix products are kept in, per precision; None for as they are."""
 REMEDY = (
     "leave --device.ipex out (native torch needs no IPEX); or install intel-extension-for-pytorch 2.8.0 beside torch "
     "2.8.0 in an environment of its own (`make test-ipex` shows how)"
@@ -50,3 +58,58 @@ def load(
     if device_name != "cpu" and importlib.util.find_spec(BINDINGS) is not None:
         importer(BINDINGS)
     return module
+
+
+def optimize(model: nn.Module, optimizer: Optimizer, precision: str) -> tuple[nn.Module, Optimizer]:
+    """Let IPEX pack weights into the layout of its kernels, and in bf16 keep them as bf16 with fp32 masters.
+
+    Call it with the weights all ranks start from and before the model is distributed: IPEX replaces parameters'
+    storage, and the optimizer. State dicts of both stay in plain layout and fp32, so checkpoints go either way.
+
+    Args:
+        model: On the device; changed in place.
+        optimizer: Of any kind.
+        precision: fp32 or bf16.
+
+    Raises:
+        HpcDlError: IPEX does not train in this precision.
+    """
+    if precision not in DTYPES:
+        raise HpcDlError("device.ipex", f"IPEX does not train in {precision}", "use precision bf16 or fp32")
+    import torch
+
+    extension = load(next(model.parameters()).device.type)
+    logging.getLogger("IPEX").setLevel(logging.ERROR)  # it announces, on every rank, what its next release would drop
+    name = DTYPES[precision]
+    model.train()
+    optimized: tuple[nn.Module, Optimizer] = extension.optimize(
+        model, dtype=None if name is None else getattr(torch, name), optimizer=optimizer, inplace=True
+    )
+    return optimized
+
+
+def holders(optimizer: Optimizer) -> list[Parameter]:
+    """The parameters that backward gives gradients to, in the order of the optimizer's.
+
+    They are the optimizer's own, except where IPEX lets the optimizer work on fp32 masters.
+    """
+    copies = getattr(optimizer, "params_attr", {})
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return [copies[p].parameter if p in copies else p for p in own]
+
+
+def before_step(optimizer: Optimizer, action: Callable[[], None]) -> None:
+    """Call the action before every step of the optimizer, and before gradients are copied to fp32 masters.
+
+    IPEX puts a step of its own on the optimizer, which torch's hooks do not see.
+    """
+    if not hasattr(optimizer, "params_attr"):
+        optimizer.register_step_pre_hook(lambda *_: action())
+        return
+    step = optimizer.step
+
+    def acting_step(*arguments: Any, **options: Any) -> Any:
+        action()
+        return step(*arguments, **options)
+
+    optimizer.step = acting_step  # type: ignore[method-assign]

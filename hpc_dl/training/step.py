@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpc_dl.comm.wrap import Exchange
+from hpc_dl.devices.ipex import holders
 from hpc_dl.training.sync_batchnorm import together_of
 from hpc_dl.training.timer import StepTimer
 
@@ -54,7 +55,7 @@ class TrainingStep:
         self._precision, self._accumulation, self._clip_norm = precision, accumulation, clip_norm
         self._scaler = device.scaler(precision, agree)
         self._together = together_of(model)
-        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._parameters = holders(optimizer)
 
     def __call__(self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer) -> Tensor:
         """Update the model.
