@@ -83,12 +83,15 @@ def build(table: Table) -> Cases:
 
 def _cases(series: Series, found: Hardware, count: float | None, table: Table) -> Iterator[Case]:
     first = series.points[0]
-    alone = first.efficiency is not None and first.efficiency < 1.0
+    alone = first.efficiency is not None and (len(series.points) == 1 or first.efficiency != 1.0)
     base = Point(1, None, 1.0) if alone else first
     step, assumed = _step_seconds(series, base, found, table)
     if count is None:
         assumed = (*assumed, "parameters")
     for point in series.points if alone else series.points[1:]:
+        published = _efficiency(series, base, point)
+        if published is None or point.size == base.size:
+            continue
         yield Case(
             series=series.name,
             group=series.group,
@@ -98,15 +101,15 @@ def _cases(series: Series, found: Hardware, count: float | None, table: Table) -
             step_seconds=step,
             wire_bytes=_wire_bytes(series, count or TYPICAL_PARAMETERS),
             parameter_server="parameter server" in series.software and "replicated" not in series.software,
-            efficiency=_efficiency(series, base, point),
+            efficiency=published,
             assumed=assumed,
         )
 
 
-def _efficiency(series: Series, base: Point, point: Point) -> float:
+def _efficiency(series: Series, base: Point, point: Point) -> float | None:
     """From the rates where both are there (percentages are rounded), else as published."""
-    if point.rate is None or base.rate is None:
-        return float(point.efficiency or math.nan)
+    if not point.rate or not base.rate:
+        return point.efficiency or None
     if per_rank(series.unit):
         return point.rate / base.rate
     return point.rate / point.size / (base.rate / base.size)
