@@ -28,7 +28,7 @@ def test_numbers(value: float, shown: str) -> None:
 
 
 def test_an_interval_too_narrow_to_show_is_not_shown() -> None:
-    assert words.interval(Estimate(1.0, 0.99999, 1.00001)) == "1.00"
+    assert words.interval(Estimate(1.0, 0.999999, 1.000001)) == "1.00"
     assert words.interval(Estimate(1.0, math.nan, math.nan)) == "1.00"
     assert words.percent(Estimate(0.5, 0.4, 0.6)) == "50.0 % (40.0–60.0)"
 

@@ -64,5 +64,14 @@ def advice(study: Study) -> str:
     if not found.certain and found.point.size is not study.baseline:
         words += ", with a doubt: its interval reaches below"
     if found.open_ended:
-        words += "; that is the largest size measured, and a larger one may do as well"
+        words += f"; that is the largest size measured, and {_beyond(study)}"
     return words + "."
+
+
+def _beyond(study: Study) -> str:
+    """What is known of the next larger size."""
+    last = study.points[-1].size.world_size
+    larger = [ahead for ahead in study.outlook.points if ahead.world_size > last]
+    if not larger:
+        return "a larger one may do as well"
+    return f"for {larger[0].world_size:,} ranks {percent(larger[0].efficiency)} are predicted"

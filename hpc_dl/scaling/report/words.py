@@ -24,13 +24,16 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 3) -> str:
-    """The value with its interval in brackets, where there is one.
+    """The value with its interval in brackets, where there is one that so many digits, or two more, can show.
 
-    >>> interval(Estimate(0.912, 0.881, 0.944))
-    '0.912 (0.881–0.944)'
+    >>> interval(Estimate(0.912, 0.881, 0.944)), interval(Estimate(154000, 153800, 154200))
+    ('0.912 (0.881–0.944)', '154,000 (153,800–154,200)')
     """
-    shown, low, high = (number(end, digits) for end in (estimate.value, estimate.low, estimate.high))
-    return shown if not estimate.known or low == high else f"{shown} ({low}–{high})"
+    for count in range(digits, digits + 3):
+        shown, low, high = (number(end, count) for end in (estimate.value, estimate.low, estimate.high))
+        if estimate.known and low != high:
+            return f"{shown} ({low}–{high})"
+    return number(estimate.value, digits)
 
 
 def percent(estimate: Estimate) -> str:
@@ -63,4 +66,4 @@ def points_lost(share: float) -> str:
     >>> points_lost(0.1234)
     '12.3'
     """
-    return f"{100 * share:.1f}"
+    return f"{100 * share:.1f}".replace("-0.0", "0.0")
