@@ -94,6 +94,13 @@ def _ranks(request: Request, machine: Machine) -> Iterator[Violation]:
         yield Violation(rule, f"{ranks} ranks per node", f"--ranks-per-node {devices}", _source(machine.node))
 
 
+def _launcher(request: Request, machine: Machine) -> Iterator[Violation]:
+    if machine.launcher == "torchrun" and machine.scheduler == "pbs" and request.nodes > 1:
+        rule = "torchrun runs once on each node, and PBS starts the script on the first only"
+        legal = '--nodes 1, or launcher = "hydra" in the machine\'s file'
+        yield Violation(rule, f"{request.nodes} nodes with torchrun", legal, "docs/machines/your-cluster.md")
+
+
 def _binding(request: Request, machine: Machine) -> Iterator[Violation]:
     ranks = min(request.ranks_per_node or 1, machine.node.devices or machine.ranks_per_node)  # more: another rule's
     for rule, found, source in binding_faults(request.cpu_bind, ranks, machine):
@@ -136,6 +143,7 @@ RULES: tuple[Rule, ...] = (
     _constraint,
     _file_systems,
     _ranks,
+    _launcher,
     _binding,
     _stack,
     _directives,

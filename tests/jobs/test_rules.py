@@ -132,6 +132,13 @@ def test_what_is_called_legal_is_legal(row: tuple[str, dict[str, object], str, s
         assert violations(request, record) == []
 
 
+def test_torchrun_under_pbs_serves_one_node(tmp_path: Path) -> None:
+    file = tmp_path / "tulip.toml"
+    file.write_text('scheduler = "pbs"\nlauncher = "torchrun"\n')
+    assert violations(Request(nodes=1), machines.load(str(file))) == []
+    assert "first only" in str(violations(Request(nodes=2), machines.load(str(file)))[0])
+
+
 def test_folders(tmp_path: Path) -> None:
     aurora = machines.load("aurora")
 
