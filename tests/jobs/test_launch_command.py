@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -74,13 +75,21 @@ def test_numbers_the_job_counts_stay_variables() -> None:
     assert text(LAUNCHERS["hydra"](launch)) == "mpiexec -n $ranks -ppn $per_node -l x"
 
 
-REPORT = "import os; print('rank ' + os.environ.get('PMI_RANK', os.environ.get('RANK', 'alone')) + '.')"
+REPORT = "import os; print('rank ' + next((os.environ[n] for n in {names} if n in os.environ), 'alone') + '.')"
+NAMES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "RANK")
 
 
-@pytest.mark.parametrize(("launcher", "ranks"), [("hydra", "01"), ("torchrun", "01"), ("none", "")])
+@pytest.mark.parametrize(("launcher", "ranks"), [("hydra", "01"), ("openmpi", "01"), ("torchrun", "01"), ("none", "")])
 def test_the_words_really_start_ranks(launcher: str, ranks: str, tmp_path: Path) -> None:
-    program = (sys.executable, "-c", REPORT)
-    words = launch_words(launcher, "none", Launch(program=program, ranks=2, ranks_per_node=2))
+    program = (sys.executable, "-c", REPORT.format(names=NAMES))
+    launch = Launch(program=program, ranks=2, ranks_per_node=2, exported=("PATH", "HOME"))
+    words = launch_words(launcher, "none", launch)
     words[0] = shutil.which(words[0], path=f"{Path(sys.executable).parent}") or words[0]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    if launcher == "openmpi":
+        words[0] = shutil.which("mpirun.openmpi") or pytest.skip("no Open MPI: apt-get install openmpi-bin")
+    as_root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    done = subprocess.run(
+        words, cwd=tmp_path, env={**os.environ, **as_root}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
     assert sorted(re.findall(r"rank (\d|alone)", done.stdout)) == (list(ranks) or ["alone"])
