@@ -93,8 +93,8 @@ class TrainingStep:
         The mean over ranks of (local mean x local samples x ranks / global samples) is the mean over the global batch,
         also where ranks hold different numbers of samples.
         """
-        loss_sum = torch.zeros((), dtype=torch.float64 if self._precision == "fp64" else torch.float32)
-        loss_sum = loss_sum.to(inputs.device)
+        dtype = torch.float64 if self._precision == "fp64" else torch.float32
+        loss_sum = torch.zeros((), dtype=dtype, device=inputs.device)
         micro_batches = self._micro_batches(inputs, target, global_samples)
         for number, (some_inputs, some_target) in enumerate(micro_batches, start=1):
             samples, last = len(some_inputs), number == len(micro_batches)
@@ -116,6 +116,8 @@ class TrainingStep:
         """The parts of a batch, none of them empty; where ranks meet within a part, as many as the fullest rank has."""
         samples = len(inputs) if self._together is None else -(-global_samples // self._world_size)
         parts = min(self._accumulation, samples)
+        if parts == 1:
+            return [(inputs, target)]
         return list(zip(inputs.tensor_split(parts), target.tensor_split(parts), strict=True)) if parts else []
 
 
