@@ -60,6 +60,8 @@ def advice(study: Study) -> str:
         return ""
     if found.point is None:
         return f"No measured size keeps {target} of the baseline's efficiency."
+    if found.point.size is study.baseline and not found.open_ended:
+        return f"No larger size measured keeps {target} of the efficiency of {size_words(study.baseline)}."
     words = f"To keep {target} of the efficiency, use up to {size_words(found.point.size)}"
     if not found.certain and found.point.size is not study.baseline:
         words += ", with a doubt: its interval reaches below"
