@@ -86,6 +86,16 @@ match_mpi_to_slurm() { # where the site names no MPI type, ranks would not find 
     fi
 }
 
+check_nccl_plugin() { # NODES: without its network plugin NCCL falls back to sockets, and says so nowhere but in its own log
+    local folder folders
+    (($1 > 1)) || return 0
+    IFS=: read -ra folders <<< "${LD_LIBRARY_PATH:-}"
+    for folder in "${folders[@]}"; do
+        [[ $(count_files "$folder/libnccl-net*.so*") == 0 ]] || return 0
+    done
+    say "no libnccl-net.so on LD_LIBRARY_PATH: NCCL may use slow sockets between nodes (docs/machines)"
+}
+
 end_training() { # STATUS: report a training that came to its end, explain one that did not, and leave with its status
     if (($1 != 0)); then
         say "training ended with status $1. The first message of a rank in this log is the cause; 'hpc-dl doctor LOG' reads it" >&2

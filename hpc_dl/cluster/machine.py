@@ -47,6 +47,8 @@ class Node(Sourced):
     nic_gigabytes_per_second: float = 0.0
     """Each way."""
     network: str = ""
+    nccl_plugin: bool = False
+    """NCCL reaches the network through a plugin only."""
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ def _environment(request: Request, machine: Machine, scheduler: Scheduler) -> li
     lines = [f'source "$launch/{machine.name}.sh"'] if machine.environment else []
     if bind is not None and bind.worker_affinity:
         lines.append(f"default CCL_WORKER_AFFINITY {bind.worker_affinity}  # the cores our ranks leave")
+    lines += ['check_nccl_plugin "$nodes"'] if machine.node.nccl_plugin else []
     lines += ["match_mpi_to_slurm"] if machine.launcher == "srun" else []
     if bind is not None and machine.launcher != "pals":
         lines.append(f"export HPC_DL_CPU_BIND={quote(':'.join(bind.cores))}")

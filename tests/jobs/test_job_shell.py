@@ -91,6 +91,15 @@ def test_hosts_of_pbs_are_counted_once(tmp_path: Path) -> None:
     assert bash("pbs_hosts", PBS_NODEFILE=str(file)) == (0, "x1\nx2\n10.0.0.1\n10.0.0.2\n")
 
 
+def test_a_missing_nccl_plugin_is_said_on_several_nodes(tmp_path: Path) -> None:
+    code = "check_nccl_plugin 2; echo went on"
+    assert bash(code)[1].startswith("hpc_dl job: no libnccl-net.so on LD_LIBRARY_PATH")
+    assert bash("check_nccl_plugin 1") == (0, "")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libnccl-net.so").write_text("")
+    assert bash(code, LD_LIBRARY_PATH=f"/nowhere:{tmp_path}/lib") == (0, "went on\n")
+
+
 def test_mpi_type_is_only_set_where_the_site_names_none(tmp_path: Path) -> None:
     scontrol = tmp_path / "scontrol"
     scontrol.write_text('#!/bin/sh\necho "MpiDefault              = $SITE_MPI"\n')
