@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from hpc_dl.scaling.predict.fit import fit
 from hpc_dl.scaling.predict.forecast import Question, forecast
 from hpc_dl.scaling.predict.observed import Observed, read_runs
 from hpc_dl.scaling.predict.overlap import exposed_seconds
+from testbed.network import bits_per_second
 
-UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 KNOWN_HOSTS = (1, 2, 4)
 
 
@@ -47,18 +46,6 @@ class Verdict:
     @property
     def held(self) -> bool:
         return self.low <= self.measured_seconds <= self.high
-
-
-def bits_per_second(rate: str) -> float:
-    """A rate as tc writes it.
-
-    >>> bits_per_second("200mbit")
-    200000000.0
-    """
-    match = re.fullmatch(r"(\d+)([a-z]+)", rate)
-    if match is None or match.group(2) not in UNITS:
-        raise HpcDlError(f"rate {rate!r}", "not a rate of tc", "write it as 200mbit")
-    return float(match.group(1)) * UNITS[match.group(2)]
 
 
 def judge(folder: Path) -> Iterator[Verdict]:

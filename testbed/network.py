@@ -7,6 +7,7 @@ shows it /etc/netns/NAMESPACE/hosts as /etc/hosts. Nothing outside the bed's own
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,8 +17,10 @@ from pathlib import Path
 from hpc_dl.errors import HpcDlError
 
 HOSTS_FOLDER = Path("/etc/netns")
-BURST_BYTES = 256 * 1024
-"""A token bucket lets so much through at once: small against any gradient, large enough for several Gbit/s."""
+BURST_SECONDS = 0.5e-3
+"""A token bucket lets through at once what the link carries in this time, and at least two packets of 16 KiB."""
+SMALLEST_BURST_BYTES = 32 * 1024
+UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,23 @@ def _add_host(bed: Bed, host: int) -> None:
 
 def limit(bed: Bed, rate: str) -> None:
     """Limit every link to `rate` in each direction, or change the limit."""
-    bucket = ("root", "tbf", "rate", rate, "burst", str(BURST_BYTES), "latency", "50ms")
+    burst = max(SMALLEST_BURST_BYTES, round(bits_per_second(rate) / 8 * BURST_SECONDS))
+    bucket = ("root", "tbf", "rate", rate, "burst", str(burst), "latency", "50ms")
     for host in range(bed.hosts):
         _in(bed.namespace(host), "tc", "qdisc", "replace", "dev", "eth0", *bucket)
         _in(bed.switch, "tc", "qdisc", "replace", "dev", f"port{host}", *bucket)
+
+
+def bits_per_second(rate: str) -> float:
+    """A rate as tc writes it.
+
+    >>> bits_per_second("200mbit")
+    200000000.0
+    """
+    match = re.fullmatch(r"(\d+)([a-z]+)", rate)
+    if match is None or match.group(2) not in UNITS:
+        raise HpcDlError(f"rate {rate!r}", "not a rate as tc writes it", "write it as 200mbit or 1gbit")
+    return float(match.group(1)) * UNITS[match.group(2)]
 
 
 def cut(bed: Bed, host: int) -> None:

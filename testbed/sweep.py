@@ -87,7 +87,7 @@ def _one_engine(bed: Bed, folder: Path, study: Study, engine: str, environ: Mapp
             _run(bed, hosts, ["hpc-dl", "bench", "--engine", engine, "--output", str(output), *sizes], environ)
     for shape in study.shapes:
         settings = folder / f"{shape}.toml"
-        settings.write_text(_settings(study, shape, engine), encoding="utf-8")
+        settings.write_text(settings_text(study, shape, engine), encoding="utf-8")
         profile = folder / f"profile-{shape}.json"
         if not profile.exists():
             words = ["hpc-dl", "bench", "--recipe", str(settings), "--output", str(profile), "--limit", "0"]
@@ -99,7 +99,8 @@ def _one_engine(bed: Bed, folder: Path, study: Study, engine: str, environ: Mapp
                 _run(bed, hosts, ["hpc-dl", "train", str(settings), "--log.folder", str(run), *engine_here], environ)
 
 
-def _settings(study: Study, shape: str, engine: str) -> str:
+def settings_text(study: Study, shape: str, engine: str) -> str:
+    """The TOML of a slept workload."""
     values = {name: getattr(study, name) for name in ("step_seconds", "shrink", "steps", "bucket_megabytes")}
     return SETTINGS.format(shape=shape, engine=engine, window_steps=study.window_steps, **values)
 

@@ -20,8 +20,9 @@ def table(forecast: Forecast) -> str:
     rows = [head, *(_row(point) for point in forecast.points)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    baseline = f"Efficiency against {forecast.baseline_ranks} ranks. Network: {forecast.basis}."
-    return "\n".join([*lines, "", baseline])
+    return "\n".join(
+        [*lines, "", f"Efficiency against {forecast.baseline_ranks} ranks.", f"Network: {forecast.basis}."]
+    )
 
 
 def _row(point: Point) -> list[str]:
@@ -46,8 +47,9 @@ def advice_table(advices: Sequence[Advice], ranks: int) -> str:
     """The changes, the most helpful first."""
     lines = [f"What would change most at {ranks} ranks:"]
     for advice in advices:
-        caveat = f" ({advice.caveat})" if advice.caveat else ""
-        lines.append(f"  {advice.gain - 1:+7.1%} samples/s  {advice.change}{caveat}")
+        lines.append(
+            f"  {advice.gain - 1:+7.1%} samples/s  {advice.change}{'; ' if advice.caveat else ''}{advice.caveat}"
+        )
     return "\n".join(lines)
 
 
