@@ -38,6 +38,8 @@ momentum = 0.0
 [exchange]
 engine = "{engine}"
 bucket_megabytes = {bucket_megabytes}
+[device]
+threads = 1
 [log]
 window_steps = {window_steps}
 warmup_steps = 4

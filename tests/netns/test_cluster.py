@@ -20,17 +20,6 @@ from testbed.sweep import ROOT, Study, settings_text
 pytestmark = pytest.mark.netns
 STUDY = Study(step_seconds=0.2, steps=14, window_steps=2)
 QUICK = "--smallest 65536 --largest 4194304 --factor 2 --seconds 0.5 --collectives allreduce".split()
-    "--smallest",
-    "65536",
-    "--largest",
-    "4194304",
-    "--factor",
-    "2",
-    "--seconds",
-    "0.5",
-    "--collectives",
-    "allreduce",
-]
 
 
 def run(bed: Bed, hosts: int, *words: str) -> str:
