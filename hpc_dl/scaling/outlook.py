@@ -17,7 +17,8 @@ from hpc_dl.scaling.statistics import Estimate
 
 FACTORS = (1, 2, 4, 8)
 """Predicted sizes over the largest measured one; the first shows how well the prediction meets the measurement."""
-DRAWS = 100
+DRAWS = 50
+"""Of the bootstrap: a quarter of what `hpc-dl predict` draws, so that the report of a thousand runs takes seconds."""
 PERCENT = 90
 """Of the intervals: those of the prediction room."""
 

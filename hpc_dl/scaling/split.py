@@ -8,7 +8,6 @@ within one window shows as communication: windows are sums.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +23,8 @@ CAUSES = {
     "other": ("other",),
 }
 """Causes of lost efficiency. "compute" grows per sample where the local batch shrinks (smaller kernels)."""
+ALONE = tuple(phase for phase in PHASES if phase != "exchange")
+"""Phases that a rank goes through without the others."""
 LEAST_EXCESS = 0.02
 """Share of a step below which no rank is called the slowest."""
 
@@ -77,7 +78,7 @@ def split(size: Size) -> Split:
 def _parts(window: Window) -> dict[str, float]:
     phases, exchange = window.phases, window.phases["exchange"]
     return {
-        **{phase: phases[phase].mean for phase in PHASES if phase != "exchange"},
+        **{phase: phases[phase].mean for phase in ALONE},
         "communication": exchange.min,
         "imbalance": exchange.mean - exchange.min + window.seconds.max - window.seconds.mean,
     }
@@ -85,20 +86,18 @@ def _parts(window: Window) -> dict[str, float]:
 
 def _straggler(windows: Sequence[Window]) -> Straggler | None:
     """Found by counting, window by window, who is furthest beyond the mean outside of the exchange."""
-    slowest: Counter[tuple[int, str]] = Counter()
-    excess: Counter[tuple[int, str]] = Counter()
+    excess: dict[tuple[int, str], list[float]] = {}
     for window in windows:
-        beyond = {name: s.max - s.mean for name, s in window.phases.items() if name != "exchange"}
-        phase = max(beyond, key=lambda name: beyond[name])
-        key = window.phases[phase].max_rank, phase
-        slowest[key] += 1
-        excess[key] += beyond[phase]  # type: ignore[assignment]
-    (rank, phase), count = slowest.most_common(1)[0]
-    share = excess[rank, phase] / sum(window.seconds.max for window in windows)
-    if share < LEAST_EXCESS:
+        beyond, rank, phase = max(
+            (window.phases[phase].max - window.phases[phase].mean, window.phases[phase].max_rank, phase)
+            for phase in ALONE
+        )
+        excess.setdefault((rank, phase), []).append(beyond)
+    (rank, phase), found = max(excess.items(), key=lambda item: len(item[1]))
+    if sum(found) < LEAST_EXCESS * sum(window.seconds.max for window in windows):
         return None
     steps = sum(window.steps for window in windows)
-    return Straggler(rank, phase, count / len(windows), excess[rank, phase] / steps)
+    return Straggler(rank, phase, len(found) / len(windows), sum(found) / steps)
 
 
 def lost(found: Split, baseline: Split) -> dict[str, float]:
