@@ -107,6 +107,8 @@ def mpi_facts(wrapper: str, prefix: Path) -> dict[str, str]:
     show = subprocess.run([wrapper, "-show"], capture_output=True, text=True, check=False, timeout=60).stdout
     words = shlex.split(show)
     headers = [Path(word[2:]) / "mpi.h" for word in words if word.startswith("-I")]
+    if headers and not any(header.exists() for header in headers):
+        raise Missing(f"{wrapper} is there, its mpi.h is not: install MPI's development package, or pip install mpich")
     defines = dict(
         line
         for header in headers

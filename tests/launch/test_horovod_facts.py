@@ -57,6 +57,13 @@ def test_mpi_tells_its_name_by_its_header(tmp_path: Path, header: str, name: str
     assert facts.mpi_facts(_mpi(tmp_path, header), tmp_path)["MPI"] == name
 
 
+def test_an_mpi_that_can_run_but_not_compile_is_named(tmp_path: Path) -> None:
+    wrapper = _mpi(tmp_path, MPICH)
+    (tmp_path / "include/mpi.h").unlink()
+    with pytest.raises(facts.Missing, match="development package"):
+        facts.mpi_facts(wrapper, tmp_path)
+
+
 def test_mpi_of_the_environment_is_found_by_a_relative_path(tmp_path: Path) -> None:
     folders = facts.mpi_facts(_mpi(tmp_path, MPICH), tmp_path)["RPATH"].split(";")
     assert all(folder.startswith("$ORIGIN/") for folder in folders)
