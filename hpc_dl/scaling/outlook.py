@@ -19,6 +19,8 @@ FACTORS = (1, 2, 4, 8)
 """Predicted sizes over the largest measured one; the first shows how well the prediction meets the measurement."""
 DRAWS = 50
 """Of the bootstrap: a quarter of what `hpc-dl predict` draws, so that the report of a thousand runs takes seconds."""
+MOST_SIZES, MOST_REPEATS = 6, 10
+"""Of the runs a prediction rests on, beside the smallest size: more would take time and move nothing."""
 PERCENT = 90
 """Of the intervals: those of the prediction room."""
 
@@ -54,7 +56,7 @@ def look_ahead(runs: Sequence[Run], machine: str = "") -> Outlook:
     most = prior.most_nodes * largest.ranks_per_node[1] or FACTORS[-1] * largest.world_size
     ranks = [factor * largest.world_size for factor in FACTORS if factor * largest.world_size <= most]
     try:
-        found = forecast(Question(ranks, largest.ranks_per_node[1], prior, observe(runs)), draws=DRAWS)
+        found = forecast(Question(ranks, largest.ranks_per_node[1], prior, observe(_enough(runs))), draws=DRAWS)
     except HpcDlError as error:
         return Outlook(refusal=f"{error.found}; {error.remedy}")
     points = tuple(
@@ -67,3 +69,12 @@ def look_ahead(runs: Sequence[Run], machine: str = "") -> Outlook:
         for point in found.points
     )
     return Outlook(points, found.basis)
+
+
+def _enough(runs: Sequence[Run]) -> list[Run]:
+    """The smallest size, which efficiency refers to, and the largest ones, some repeats of each."""
+    groups: dict[int, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.header.world_size):
+        groups.setdefault(run.header.world_size, []).append(run)
+    smallest, *others = groups.values()
+    return [run for group in (smallest, *others[-MOST_SIZES:]) for run in group[:MOST_REPEATS]]

@@ -67,12 +67,14 @@ def _logs(paths: Sequence[Path]) -> list[Path]:
 
 
 def _read_all(logs: Sequence[Path]) -> list[tuple[Path, tuple[tuple[Run, ...], tuple[str, ...]]]]:
-    """The parts of each log. A million small objects and no cycles: looking for cycles took a third of the time."""
+    """The parts of each log. A million small objects and no cycles: looking for cycles took a third of a report's time,
+    so the collector waits until all is read and then leaves it alone."""
     collecting = gc.isenabled()
     gc.disable()
     try:
         return [(log, read_parts(log)) for log in logs]
     finally:
+        gc.freeze()
         if collecting:
             gc.enable()
 
