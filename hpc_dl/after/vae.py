@@ -43,8 +43,8 @@ def picture(model: Vae) -> Figure:
     plane, grid, samples = figure.subplots(1, 3)
     held_back = digits.load(form="flat").evaluation
     images, classes = held_back.batch(np.arange(len(held_back)))
-    mu = model.encode(images)[0]
-    points = plane.scatter(mu[:, 0], mu[:, 1], c=classes, cmap="tab10", s=14, vmin=-0.5, vmax=9.5)
+    mu = model.encode(images)[0].numpy()
+    points = plane.scatter(mu[:, 0], mu[:, 1], c=classes.numpy(), cmap="tab10", s=14, vmin=-0.5, vmax=9.5)
     figure.colorbar(points, ax=plane, ticks=list(range(10)), label="digit (never shown to the model)")
     plane.set(title="held-back digits in the latent plane", xlabel="z1", ylabel="z2")
     steps = torch.linspace(-2, 2, 15)
@@ -62,5 +62,5 @@ def _tiles(axes: Axes, images: torch.Tensor, columns: int, title: str) -> None:
     framed = F.pad(images.reshape(-1, SIDE, SIDE), (1, 1, 1, 1))
     side = SIDE + 2
     tiles = framed.reshape(rows, columns, side, side).permute(0, 2, 1, 3).reshape(rows * side, columns * side)
-    axes.imshow(tiles, cmap="gray_r", vmin=0, vmax=1)
+    axes.imshow(tiles.numpy(), cmap="gray_r", vmin=0, vmax=1)
     axes.set(title=title, xticks=[], yticks=[])
