@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How often the 95 % intervals of efficiency hold: run sets of known efficiency, made by the thousand.
 
-    python -m tests.scaling.coverage [--sets 1000] [--hard] [--seed 0]
+    python -m tests.scaling.coverage [--sets 1000] [--hard] [--alarms PAIRS] [--seed 0]
 
 prints one line per kind of noise and design, with the same figure for other ways to make an interval, in Markdown.
 """
@@ -17,8 +17,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from hpc_dl.scaling.compare import compare
 from hpc_dl.scaling.efficiency import points, sizes
 from hpc_dl.scaling.records import Run
+from hpc_dl.scaling.runs import Collection
 from hpc_dl.scaling.statistics import Estimate, Mean, quotient
 from tests.scaling import synthetic
 
@@ -213,12 +215,30 @@ def table(kinds: dict[str, Kind], designs: dict[str, Design], sets: int, seed: i
     return "\n".join([*lines, f"| all | all | {100 * np.mean(total):.1f} % | | |"])
 
 
+def false_alarms(pairs: int, seed: int) -> int:
+    """How many of so many comparisons of two sides with the same truth, five jobs each, call them different."""
+    random = np.random.default_rng(seed)
+    return sum(compare(_side(random), _side(random)).pairs[0].verdict != "not shown" for _ in range(pairs))
+
+
+def _side(random: np.random.Generator) -> Collection:
+    jobs = 0.5 * (1 + 0.03 * normal(random, 5))
+    heads = [synthetic.header(4, run_id=f"r{number}") for number in range(len(jobs))]
+    noise = [1 + 0.03 * normal(random, 12) for _ in jobs]
+    runs = (synthetic.run(h, job * n, split={}) for h, job, n in zip(heads, jobs, noise, strict=True))
+    return Collection(tuple(runs), (), ())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--sets", type=int, default=1000, help="studies per kind of noise and design")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hard", action="store_true", help="the designs where any interval has a hard time")
+    parser.add_argument("--alarms", type=int, metavar="PAIRS", help="count false alarms of `--compare` instead")
     options = parser.parse_args()
+    if options.alarms:
+        print(f"{false_alarms(options.alarms, options.seed)} false alarms in {options.alarms} comparisons")
+        return
     kinds, designs = (HARD_KINDS, HARD_DESIGNS) if options.hard else (KINDS, DESIGNS)
     print(table(kinds, designs, options.sets, options.seed))
 

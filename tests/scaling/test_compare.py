@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from hpc_dl.commands import report
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.compare import compare
-from hpc_dl.scaling.runs import Collection
 from tests.scaling import coverage, synthetic
 
 JOBS = (0.99, 1.0, 1.01, 1.005, 0.995)
@@ -88,17 +85,4 @@ def test_the_command_wants_runs_or_two_sides(tmp_path: Path) -> None:
 
 
 def test_false_alarms_are_as_rare_as_five_in_a_hundred() -> None:
-    """Two sides of the same truth: "faster" or "slower" is said in about 5 % of the cases."""
-    random = np.random.default_rng(5)
-    alarms = 0
-    for _ in range(200):
-        sides = []
-        for _side in range(2):
-            runs = []
-            for number in range(5):
-                job = 1 + 0.03 * float(random.standard_normal())
-                times = 0.5 * job * (1 + 0.03 * coverage.normal(random, 12))
-                runs.append(synthetic.run(synthetic.header(4, run_id=f"r{number}"), times, split={}))
-            sides.append(Collection(tuple(runs), (), ()))
-        alarms += compare(*sides).pairs[0].verdict != "not shown"
-    assert 3 <= alarms <= 20
+    assert 3 <= coverage.false_alarms(pairs=200, seed=5) <= 20

@@ -76,8 +76,8 @@ def _outlook(study: Study) -> list[Section]:
         return []
     text = (
         f"Predicted from {found.basis}: compute as measured, plus a model of the exchange fitted to it. The first line "
-        "is the largest measured size again, as a check. `hpc-dl predict` says what would help most; docs/predict.md "
-        "how well such predictions held."
+        "is the largest measured size again, as a check. The command hpc-dl predict says what would help most; "
+        "docs/predict.md says how well such predictions held."
     )
     return [Section("outlook", "Beyond the measured sizes", (text,), (), (tables.outlook_table(study),))]
 
