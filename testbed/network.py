@@ -18,8 +18,8 @@ from hpc_dl.errors import HpcDlError
 
 HOSTS_FOLDER = Path("/etc/netns")
 BURST_SECONDS = 0.5e-3
-"""A token bucket lets through at once what the link carries in this time, and at least two packets of 16 KiB."""
-SMALLEST_BURST_BYTES = 32 * 1024
+"""A token bucket lets through at once what the link carries in this time, and at least ten packets."""
+SMALLEST_BURST_BYTES = 16 * 1024
 UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 
 

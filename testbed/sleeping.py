@@ -62,7 +62,7 @@ class Sleeper(nn.Module):
         shrink: Divisor of all parameter counts.
     """
 
-    def __init__(self, shape: str = "resnet50", step_seconds: float = 0.3, shrink: float = 40.0) -> None:
+    def __init__(self, shape: str = "resnet50", step_seconds: float = 0.3, shrink: float = 160.0) -> None:
         super().__init__()
         blocks = SHAPES[shape]
         work = sum(amount for _, amount in blocks)

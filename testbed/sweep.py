@@ -51,18 +51,20 @@ progress = "none"
 class Study:
     """What is swept."""
 
-    rates: Sequence[str] = ("200mbit", "800mbit")
+    rates: Sequence[str] = ("50mbit", "200mbit")
     engines: Sequence[str] = ("horovod", "torch")
     shapes: Sequence[str] = ("resnet50", "vgg16", "gpt")
     hosts: Sequence[int] = (1, 2, 4, 8)
     bench_hosts: Sequence[int] = (2, 4)
     step_seconds: float = 0.3
-    shrink: float = 40.0
-    bucket_megabytes: float = 0.6
+    shrink: float = 160.0
+    """So few bytes that two cores carry the packets of eight hosts."""
+    bucket_megabytes: float = 0.15
     """25 MB over `shrink`."""
     steps: int = 34
     window_steps: int = 3
-    largest_bytes: int = 4 * 2**20
+    smallest_bytes: int = 1024
+    largest_bytes: int = 2**21
     name: str = "sweep"
 
 
@@ -82,7 +84,8 @@ def sweep(folder: Path, study: Study, environ: Mapping[str, str]) -> None:
 
 def _one_engine(bed: Bed, folder: Path, study: Study, engine: str, environ: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = ["--largest", str(study.largest_bytes), "--seconds", "1", "--limit", "120", "--collectives", "allreduce"]
+    sizes = ["--smallest", str(study.smallest_bytes), "--largest", str(study.largest_bytes), "--factor", "2"]
+    sizes += ["--seconds", "1", "--limit", "120", "--collectives", "allreduce"]
     for hosts in study.bench_hosts:
         output = folder / f"bench-{hosts}.json"
         if not output.exists():

@@ -19,7 +19,7 @@ from testbed.sweep import ROOT, Study, settings_text
 
 pytestmark = pytest.mark.netns
 STUDY = Study(step_seconds=0.2, steps=14, window_steps=2)
-QUICK = "--smallest 65536 --largest 4194304 --factor 2 --seconds 0.5 --collectives allreduce".split()
+QUICK = ["--smallest", "65536", "--largest", "4194304", "--factor", "2", "--collectives", "allreduce"]
 
 
 def run(bed: Bed, hosts: int, *words: str) -> str:
