@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every target does its own set-up, in .venv, and ends at once where there is nothing to do.
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test check format setup test-ipex check-nccl-build constraints clean
+.PHONY: help demo course test check format setup test-ipex check-nccl-build constraints clean
 
 WITH := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
@@ -10,6 +10,9 @@ help:
 
 demo: setup  ## train on real data with 1 and with 2 ranks, and write a scaling report
 	@$(WITH) launch/demo.sh
+
+course: setup  ## run the chapters and solutions of docs/course; notebooks, pages and figures go to build/course
+	@$(WITH) python docs/course/execute.py
 
 test: setup  ## all tests; those that need Debian's packages say which (tests/debian-packages.txt)
 	@$(WITH) python -m pytest

@@ -26,7 +26,7 @@ GPT = Settings(
         after="hpc_dl.after.gpt:write_sample",
     ),
     data=DataSettings(source="hpc_dl.data.text:load", options={"length": 128}),
-    training=TrainingSettings(steps=800, global_batch=16, clip_norm=1.0, evaluate_every_epochs=0),
+    training=TrainingSettings(steps=1500, global_batch=16, clip_norm=1.0, evaluate_every_epochs=0),
     optimizer=OptimizerSettings(name="adamw", learning_rate=0.002, betas=(0.9, 0.95), weight_decay=0.1),
     schedule=ScheduleSettings(scaling="none", warmup_steps=50, decay="cosine", final_fraction=0.1),
     checkpoint=CheckpointSettings(last=True),

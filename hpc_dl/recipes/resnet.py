@@ -24,13 +24,13 @@ from hpc_dl.settings import (
 _MODEL, _LOSS = "hpc_dl.models.resnet:ResNet", "torch.nn.functional:cross_entropy"
 
 
-def _small(name: str, depth: int, shortcuts: bool = True) -> Settings:
+def _small(name: str, depth: int, shortcuts: bool = True, images: int = 10_000, epochs: int = 3) -> Settings:
     options = {"depth": depth, "classes": 10, "channels": 1, "width": 8, "shortcuts": shortcuts, "small_images": True}
     return Settings(
         name=name,
         task=TaskSettings(model=_MODEL, model_options=options, loss=_LOSS),
-        data=DataSettings(source="hpc_dl.data.idx:load", options={"limit": 10_000}),
-        training=TrainingSettings(epochs=3, local_batch=64),
+        data=DataSettings(source="hpc_dl.data.idx:load", options={"limit": images}),
+        training=TrainingSettings(epochs=epochs, local_batch=64),
         optimizer=OptimizerSettings(name="sgd", learning_rate=0.05, momentum=0.9, weight_decay=1e-4),
         schedule=ScheduleSettings(scaling="linear", warmup_steps=50, decay="cosine"),
     )
@@ -38,8 +38,8 @@ def _small(name: str, depth: int, shortcuts: bool = True) -> Settings:
 
 RESNET18 = _small("resnet18", 18)
 RESNET34 = _small("resnet34", 34)
-RESNET50 = _small("resnet50", 50)
-RESNET101 = _small("resnet101", 101)
-RESNET152 = _small("resnet152", 152)
+RESNET50 = _small("resnet50", 50, images=3000, epochs=4)
+RESNET101 = _small("resnet101", 101, images=3000, epochs=4)
+RESNET152 = _small("resnet152", 152, images=3000, epochs=4)
 PLAIN18 = _small("plain18", 18, shortcuts=False)
 PLAIN34 = _small("plain34", 34, shortcuts=False)
