@@ -12,6 +12,7 @@ demo: setup  ## train on real data with 1 and with 2 ranks, and write a scaling 
 	@$(WITH) launch/demo.sh
 
 course: setup  ## run the chapters and solutions of docs/course; notebooks, pages and figures go to build/course
+	@$(WITH) python -m pip install -qq --constraint constraints.txt -e '.[course]'
 	@$(WITH) python docs/course/execute.py
 
 test: setup  ## all tests; those that need Debian's packages say which (tests/debian-packages.txt)
@@ -39,7 +40,7 @@ constraints: setup  ## pin anew, for all Python versions at once; delete a line 
 	@.venv/bin/python -m pip install --quiet uv
 	@PIN() { .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-annotate \
 	    --custom-compile-command "make constraints" setup.cfg --extra toolchain "$$@"; }; \
-	PIN --extra dev --output-file constraints.txt && \
+	PIN --extra dev --extra course --output-file constraints.txt && \
 	PIN $(patsubst %,--extra %,train mpi data report test ipex) --output-file constraints-ipex.txt
 
 clean:  ## remove the environments and what runs and tools wrote; the wheel of Horovod stays in the user's cache
