@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hpc_dl.cluster.machine import FileSystem, Machine
-from hpc_dl.jobs.request import Request
+from hpc_dl.jobs.request import Request, complete
 from hpc_dl.jobs.rules import Violation
 from hpc_dl.jobs.schedulers import SCHEDULERS
 
@@ -21,6 +21,7 @@ NOT_ON_LOGIN_NODES = ("torch", "intel_extension_for_pytorch")
 
 def place_violations(request: Request, machine: Machine) -> Iterator[Violation]:
     """What is wrong with the folders of a request whose run_folder is set."""
+    request = complete(request, machine)
     folder = Path(request.run_folder)
     parent = next((path for path in folder.parents if path.exists()), None)
     if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):

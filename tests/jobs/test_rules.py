@@ -143,12 +143,13 @@ def test_folders(tmp_path: Path) -> None:
     aurora = machines.load("aurora")
 
     def broken(folder: str, **changes: object) -> str:
-        request = complete(Request(run_folder=folder, **changes), aurora)  # type: ignore[arg-type]
+        request = Request(run_folder=folder, **changes)  # type: ignore[arg-type]
         return "\n".join(map(str, place_violations(request, aurora)))
 
     assert broken(str(tmp_path / "new" / "run")) == ""
     assert "jobs are not to be submitted from here" in broken("/home/me/run")
     assert "--folder under /lus/flare" in broken("/home/me/run")
+    assert "does not name" not in broken("/lus/flare/projects/x/run")
     assert "which the job does not name" in broken("/lus/flare/projects/x/run", file_systems=("home",))
     assert "the character ' '" in broken(str(tmp_path / "two words"))
     assert "bin/activate" in broken(str(tmp_path / "run"), python_environment=str(tmp_path))
