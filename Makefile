@@ -12,7 +12,7 @@ demo: setup  ## train on real data with 1 and with 2 ranks, and write a scaling 
 	@$(WITH) launch/demo.sh
 
 course: setup  ## run the chapters and solutions of docs/course; notebooks, pages and figures go to build/course
-	@$(WITH) python -m pip install -qq --constraint constraints.txt -e '.[course]'
+	@$(WITH) python -m pip install -qq --no-build-isolation --constraint constraints.txt -e '.[course]'
 	@$(WITH) python docs/course/execute.py
 
 test: setup  ## all tests; those that need Debian's packages say which (tests/debian-packages.txt)
