@@ -7,18 +7,19 @@ bf16 on some CPUs, and the only one to Xe GPUs on stacks with torch 2.5 and befo
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpc_dl.devices.xpu import BINDINGS, IPEX, check_order
 from hpc_dl.errors import HpcDlError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
@@ -82,10 +83,12 @@ def optimize(model: nn.Module, optimizer: Optimizer, precision: str) -> tuple[nn
     logging.getLogger("IPEX").setLevel(logging.ERROR)  # it announces, on every rank, what its next release would drop
     name = DTYPES[precision]
     model.train()
-    optimized: tuple[nn.Module, Optimizer] = extension.optimize(
+    model, optimizer = extension.optimize(
         model, dtype=None if name is None else getattr(torch, name), optimizer=optimizer, inplace=True
     )
-    return optimized
+    # IPEX 2.8's own loading leaves packed layers that compute NaN.
+    model.load_state_dict = functools.partial(_load, model, optimizer)  # type: ignore[method-assign]
+    return model, optimizer
 
 
 def holders(optimizer: Optimizer) -> list[Parameter]:
@@ -113,3 +116,34 @@ def before_step(optimizer: Optimizer, action: Callable[[], None]) -> None:
         return step(*arguments, **options)
 
     optimizer.step = acting_step  # type: ignore[method-assign]
+
+
+def _load(model: nn.Module, optimizer: Any, state: Mapping[str, Tensor]) -> None:
+    """Overwrite parameters and buffers, in whatever layout they are kept, with a state in plain layout and fp32."""
+    import torch
+
+    kept = {id(wrapper.parameter): wrapper for wrapper in optimizer.params_attr.values()}
+    own = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
+    if unknown := set(state) ^ set(model.state_dict()):
+        raise HpcDlError("loading a state", f"it and the model differ in {', '.join(sorted(unknown))}", "use its model")
+    with torch.no_grad():
+        for name, value in state.items():
+            _overwrite(own[name], kept.get(id(own[name])), value, torch)
+
+
+def _overwrite(tensor: Tensor, wrapper: Any, value: Tensor, torch: Any) -> None:
+    """Put a value into a parameter: its two bf16 halves, or its bf16 copy and fp32 master, packed as they are."""
+    if wrapper is None:
+        tensor.copy_(value)
+        return
+    pack = (lambda plain: plain) if wrapper.op_ctx is None else wrapper.op_ctx.pack
+    if wrapper.weight_channels_last:
+        value = value.contiguous(memory_format=torch.channels_last if value.dim() == 4 else torch.channels_last_3d)
+    if wrapper.split:
+        top, trail = torch.ops.torch_ipex.split_float_bfloat16(value)
+        tensor.copy_(pack(top))
+        wrapper.parameter_trail.copy_(pack(trail))
+        return
+    if wrapper.master_parameter is not None:
+        wrapper.master_parameter.copy_(pack(value))
+    tensor.copy_(pack(value.to(tensor.dtype)))
