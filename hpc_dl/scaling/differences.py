@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from hpc_dl.scaling.records import Header, Run
@@ -62,7 +62,7 @@ def compare_environments(runs: Sequence[Run]) -> Environment:
 
 
 def _facts(header: Header) -> Iterator[tuple[str, str]]:
-    for name, value in _flat("", asdict(header)):
+    for name, value in _flat("", vars(header)):
         alone = header.world_size == 1 and name in ("engine", "backend")
         if not alone and not any(name == known or name.startswith(known + ".") for known in EXPECTED):
             yield name, value

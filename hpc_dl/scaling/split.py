@@ -67,20 +67,21 @@ def split(size: Size) -> Split:
     for measured in size.runs:
         samples = sum(window.samples for window in measured.windows)
         weight = size.header.global_batch / samples / len(size.runs)
-        for window in measured.windows:
-            for part, seconds in _parts(window).items():
-                total[part] += weight * seconds
+        for part, seconds in _parts(measured.windows).items():
+            total[part] += weight * seconds
     missing = size.cost.value * size.header.global_batch - sum(total.values())
     total["other"] += missing
     return Split(size, total, missing / sum(total.values()), _straggler(windows))
 
 
-def _parts(window: Window) -> dict[str, float]:
-    phases, exchange = window.phases, window.phases["exchange"]
+def _parts(windows: Sequence[Window]) -> dict[str, float]:
+    """Seconds of each part in all windows together."""
+    exchange = [window.phases["exchange"] for window in windows]
+    waiting = sum(spread.mean - spread.min for spread in exchange)
     return {
-        **{phase: phases[phase].mean for phase in ALONE},
-        "communication": exchange.min,
-        "imbalance": exchange.mean - exchange.min + window.seconds.max - window.seconds.mean,
+        **{phase: sum(window.phases[phase].mean for window in windows) for phase in ALONE},
+        "communication": sum(spread.min for spread in exchange),
+        "imbalance": waiting + sum(window.seconds.max - window.seconds.mean for window in windows),
     }
 
 

@@ -41,7 +41,7 @@ class Measured:
         """Measured steps."""
         return sum(window.steps for window in self.windows)
 
-    @property
+    @cached_property
     def outliers(self) -> tuple[Window, ...]:
         """Windows whose seconds per sample lie far out; they count like all others."""
         costs = window_costs(self.windows)
