@@ -13,6 +13,8 @@ from hpc_dl.scaling.records import read_run
 from tests.ipex.ipex_task import state, words
 from tests.ranks import run, run_ranks
 
+PATIENCE_SECONDS = 300
+"""IPEX alone takes seconds to import."""
 LEARNING_TOLERANCE = 0.05
 """Two runs drift apart by the noise of bf16 gradients (8 bits); seen: 0.02, while losses fall from 2.3 to 0.2."""
 FORWARD_TOLERANCE = 0.01
@@ -34,7 +36,7 @@ def losses(folder: Path) -> list[float]:
 def one_process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The optimizer, and the folder of a run with IPEX on one process."""
     folder = tmp_path_factory.mktemp("one") / "run"
-    ended = run([*words(folder, *optimizer(request.param)), "--device.ipex", "true"])
+    ended = run([*words(folder, *optimizer(request.param)), "--device.ipex", "true"], PATIENCE_SECONDS)
     assert ended.code == 0, ended.output
     return request.param, folder
 
@@ -50,7 +52,7 @@ def test_two_ranks_agree_to_the_bit_and_learn_like_one(
     name, reference = one_process
     folder = tmp_path / "run"
     more = (*optimizer(name), "--device.ipex", "true", "--exchange.engine", engine)
-    ended = run_ranks(2, words(folder, *more))
+    ended = run_ranks(2, words(folder, *more), timeout_seconds=PATIENCE_SECONDS)
     assert ended.code == 0, ended.output
     first, second = state(folder, 0), state(folder, 1)
     for key, value in first.items():
@@ -63,9 +65,9 @@ def test_two_ranks_agree_to_the_bit_and_learn_like_one(
 def test_a_checkpoint_with_ipex_is_continued_without(one_process: tuple[str, Path], tmp_path: Path) -> None:
     name, reference = one_process
     folder = tmp_path / "run"
-    ended = run([*words(folder, *optimizer(name), "--training.steps", "25"), "--device.ipex", "true"])
+    ended = run([*words(folder, *optimizer(name), "--training.steps", "25"), "--device.ipex", "true"], PATIENCE_SECONDS)
     assert ended.code == 0, ended.output
-    ended = run([*words(folder, *optimizer(name)), "--checkpoint.resume", "must"])
+    ended = run([*words(folder, *optimizer(name)), "--checkpoint.resume", "must"], PATIENCE_SECONDS)
     assert ended.code == 0, ended.output
     assert step_losses(folder)[25] == pytest.approx(step_losses(reference)[25], rel=FORWARD_TOLERANCE)
     assert losses(folder) == pytest.approx(losses(reference), abs=LEARNING_TOLERANCE)
@@ -74,12 +76,16 @@ def test_a_checkpoint_with_ipex_is_continued_without(one_process: tuple[str, Pat
 def test_a_checkpoint_without_ipex_is_continued_with(one_process: tuple[str, Path], tmp_path: Path) -> None:
     name, reference = one_process
     folder, straight = tmp_path / "run", tmp_path / "straight"
-    ended = run(words(folder, *optimizer(name), "--training.steps", "25"))
+    ended = run([*words(folder, *optimizer(name), "--training.steps", "25")], PATIENCE_SECONDS)
     assert ended.code == 0, ended.output
     shutil.copytree(folder, straight)
-    ended = run([*words(folder, *optimizer(name)), "--device.ipex", "true", "--checkpoint.resume", "must"])
+    ended = run(
+        [*words(folder, *optimizer(name)), "--device.ipex", "true", "--checkpoint.resume", "must"], PATIENCE_SECONDS
+    )
     assert ended.code == 0, ended.output
-    ended = run(words(straight, *optimizer(name), "--training.steps", "26", "--checkpoint.resume", "must"))
+    ended = run(
+        [*words(straight, *optimizer(name), "--training.steps", "26", "--checkpoint.resume", "must")], PATIENCE_SECONDS
+    )
     assert ended.code == 0, ended.output
     assert step_losses(folder)[25] == pytest.approx(step_losses(straight)[25], rel=FORWARD_TOLERANCE)
     assert losses(folder) == pytest.approx(losses(reference), abs=LEARNING_TOLERANCE)
@@ -89,7 +95,7 @@ def test_evaluation_counts_the_same_digits_right(one_process: tuple[str, Path], 
     """The metric a run with IPEX reports is that of its state in a network without IPEX."""
     name, _ = one_process
     folder = tmp_path / "run"
-    ended = run([*words(folder, *optimizer(name)), "--device.ipex", "true"])
+    ended = run([*words(folder, *optimizer(name)), "--device.ipex", "true"], PATIENCE_SECONDS)
     assert ended.code == 0, ended.output
     from hpc_dl.data.digits import load
     from tests.ipex.ipex_task import network
