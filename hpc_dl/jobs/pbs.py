@@ -48,7 +48,8 @@ class Pbs(Scheduler):
             systems = ":".join(carried(system, "file system", NAME, words) for system in request.file_systems)
             lines.append(f"-l filesystems={systems}")
         lines += ["-k doe", "-j oe", f"-r {'y' if request.rerun else 'n'}"]
-        return [*lines, *carried_words((*machine.job.directives, *request.directives), "directive")]
+        lines += carried_words((*machine.job.directives, *request.directives), "directive")
+        return _last_counts(lines)
 
     def submit_words(self, script: str) -> list[str]:
         return ["qsub", script]
@@ -80,6 +81,21 @@ class Pbs(Scheduler):
         """qsub hands the folder on in a list of NAME=value pairs and as host:path."""
         odd = [letter for letter in path if letter in " ,:'\"\\" or ord(letter) < 32 or ord(letter) == 127]
         return f"the character {odd[0]!r}" if odd else ""
+
+
+def _last_counts(lines: list[str]) -> list[str]:
+    """Without the -l lines a later one replaces: qsub takes the first of a resource, the last of its other options.
+
+    Seen on OpenPBS 23.06.06, for directives; on the command line the last counts for resources too.
+    """
+    kept: list[str] = []
+    named: set[str] = set()
+    for line in reversed(lines):
+        resources = {item.partition("=")[0] for item in line[2:].strip().split(",")} if line.startswith("-l") else set()
+        if not resources or resources - named:
+            kept.append(line)
+        named |= resources
+    return kept[::-1]
 
 
 def _meaning(code: int | None) -> str:

@@ -105,6 +105,13 @@ def test_further_directives(directive: str) -> None:
     assert directives("aurora", directives=(directive,))[-1] == directive
 
 
+def test_a_further_resource_replaces_the_one_of_the_request() -> None:
+    lines = directives("aurora", nodes=2, directives=("-l place=scatter:group=tier0", "-l walltime=00:20:00,select=4"))
+    assert [line for line in lines if line.startswith("-l")] == [
+        "-l filesystems=home:flare", "-l place=scatter:group=tier0", "-l walltime=00:20:00,select=4"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "directive", ["", "mail", "--x=$(id)", "-l a b c", "--comment='two words'", "--x\n#PBS -q y", "- x"]
 )
