@@ -21,18 +21,20 @@ optimizer = torch.optim.Adam(model.parameters(), 0.003)
 data = pendulum()
 
 with hpc_dl.start() as session:  # new: who am I, and who else is there?
-    model, optimizer = session.distribute(model, optimizer)  # new: same start, averaged gradients
+    device = session.device.torch_device
+    model, optimizer = session.distribute(model.to(device), optimizer)  # new: same start, averaged gradients
 
     plan = Plan(samples=len(data.train), world_size=session.world_size, rank=session.rank, global_batch=128)
     for epoch in range(20):
         for inputs, target, together in batches(data.train, plan, epoch):  # new: this rank's part of each batch
+            inputs, target = inputs.to(device), target.to(device)
             optimizer.zero_grad()
             loss = nn.functional.mse_loss(model(inputs), target)
             (loss * len(inputs) * session.world_size / together).backward()  # exact also where the last batch is ragged
             optimizer.step()
 
     everything = torch.arange(len(data.evaluation)).numpy()
-    inputs, target = data.evaluation.batch(everything)
+    inputs, target = (batch.to(device) for batch in data.evaluation.batch(everything))
     with torch.no_grad():
         error = (model(inputs) - target).abs().mean()
     if session.rank == 0:  # new: one rank speaks
