@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import FakeSlurm
+from fake_slurm import FakeSlurm
 
 from hpc_dl import arguments
 from hpc_dl.commands import job as command

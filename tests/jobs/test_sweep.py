@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import FakeSlurm
+from fake_slurm import FakeSlurm
 
 from hpc_dl.commands import sweep as command
 from hpc_dl.errors import HpcDlError

@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from slurm_bed import PROJECT, Bed, bring_up, missing
-
-SCRIPT = PROJECT / "jobscripts" / "perlmutter.slurm"
+from slurm_site import Site
 
 
 @pytest.fixture(scope="session")
@@ -34,29 +30,6 @@ def session_bed() -> Iterator[Bed]:
 def bed(session_bed: Bed) -> Bed:
     session_bed.wait_idle()
     return session_bed
-
-
-@dataclass
-class Site:
-    """A user's login on the bed: a folder to work in, and the Python its module brings."""
-
-    bed: Bed
-    folder: Path
-    environ: dict[str, str]
-
-    def submit(
-        self, *options: str, train: tuple[str, ...] = (), seconds: float = 60, **extra: str
-    ) -> tuple[dict[str, str], str]:
-        """The finished job's fields, and its log, of jobscripts/perlmutter.slurm as it stands."""
-        words = ["-A", "m1234", "-t", "6", *options, str(SCRIPT), *train]
-        job_id = self.bed.submit(words, self.folder, **{**self.environ, **extra})
-        fields = self.bed.wait(job_id, seconds)
-        return fields, (self.folder / f"hpc_dl-{job_id}.out").read_text()
-
-    def told(self) -> list[dict[str, Any]]:
-        """What the stand-in was given, in order of rank."""
-        reports = [json.loads(path.read_text()) for path in self.folder.glob("rank*.json")]
-        return sorted(reports, key=lambda report: int(report["rank"]))
 
 
 @pytest.fixture

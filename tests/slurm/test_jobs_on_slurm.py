@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Site
+from slurm_site import Site
 
 from hpc_dl.commands import job, sweep
 from hpc_dl.scaling.records import read_run

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import Site
+from slurm_site import Site
 
 from hpc_dl.scaling.records import read_run
 
