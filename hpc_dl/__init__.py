@@ -5,8 +5,8 @@ Your own loop needs two lines:
 
     import hpc_dl
 
-    session = hpc_dl.start()
-    model, optimizer = session.distribute(model, optimizer)
+    with hpc_dl.start() as session:
+        model, optimizer = session.distribute(model, optimizer)
 
 Importing this package imports neither torch nor an accelerator.
 """

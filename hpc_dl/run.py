@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -108,11 +109,12 @@ def _call(path: str, options: Mapping[str, object], setting: str) -> object:
     """Call what an import path names; a wrong option is the user's, everything else goes through."""
     maker = import_object(path, setting)
     try:
-        return maker(**options)
+        inspect.signature(maker).bind(**options)
     except TypeError as error:
-        if "argument" not in str(error):
-            raise
         raise HpcDlError(f"{setting} = {path!r}", str(error), f"correct {setting.split('.')[0]} options") from error
+    except ValueError:  # something built in, without a signature
+        pass
+    return maker(**options)
 
 
 def _with_largest_batch(settings: Settings, session: Session, task: Task) -> Settings:
@@ -135,6 +137,12 @@ def _run_folder(settings: Settings, session: Session, environ: Mapping[str, str]
     """The folder of this run, the same on all ranks; rank 0 refuses one that holds another run's log."""
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
     given = settings.log.folder or environ.get(RUN_FOLDER)
+    if settings.checkpoint.resume != "never" and not given:
+        raise HpcDlError(
+            f"checkpoint.resume = {settings.checkpoint.resume!r}",
+            "no run folder is named, and a new one holds nothing to resume from",
+            "name the folder with --log.folder",
+        )
     folder = Path(given or f"runs/{settings.name}-{session.world_size}ranks-{stamp}")
     folder = Path(session.engine.broadcast(str(folder)))
     if session.rank == 0 and (folder / LOG_NAME).exists() and settings.checkpoint.resume == "never":

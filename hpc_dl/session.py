@@ -47,8 +47,9 @@ from hpc_dl.settings import DeviceSettings, ExchangeSettings
 FIRST_WORD_SECONDS = 1.0
 """How long ranks let rank 0 speak first where all may fail alike, and the culprit where its peers lose contact."""
 
-LOST_CONTACT = ("HorovodInternalError", "DistBackendError", "DistNetworkError")
-"""Exceptions of engines that mean, almost always, that another rank has gone."""
+ENGINE_ERRORS = ("HorovodInternalError", "DistBackendError", "DistNetworkError")
+LOST_CONTACT = ("closed by", "reset by", "broken pipe", "shut down", "shutdown", "remote process", "timed out")
+"""In the text of an engine's error: another rank has gone."""
 
 
 class Arrival(NamedTuple):
@@ -128,13 +129,16 @@ def start(
     try:
         mpi.refuse_foreign_launcher(record.launcher)
         chosen = _device(device, record, environ)
+        thread_count = device.threads or _number(environ, "OMP_NUM_THREADS")
         engine = comm.choose(exchange.engine, record, chosen.name, exchange.host_staging)
         engine.start(record, chosen, environ, exchange.timeout_seconds)
-        arrivals = _compare(record, chosen, engine, environ, device.threads)
+        arrivals = _compare(record, chosen, engine, environ, thread_count)
     except Exception as error:
         fail(error, record, engine)
         raise
-    return Session(record, chosen, engine, arrivals, environ)
+    session = Session(record, chosen, engine, arrivals, environ)
+    _fail_on_uncaught(session)
+    return session
 
 
 def distribute(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -145,7 +149,6 @@ def distribute(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.M
     """
     session = start()
     atexit.register(session.close)
-    _fail_on_uncaught(session)
     return session.distribute(model.to(session.device.torch_device), optimizer)
 
 
@@ -153,12 +156,18 @@ def fail(error: BaseException, record: RankRecord, engine: Engine | None) -> Non
     """Say which rank failed and why, end the job on all ranks, and leave this process. Returns only on one process."""
     if record.world_size == 1:
         return
-    text, first = _explain(error)
-    if not first or (isinstance(error, HpcDlError) and record.rank != 0):
-        time.sleep(FIRST_WORD_SECONDS)
+    text, echo = _explain(error)
+    # Ranks may all fail alike, thousands of them: rank 0 speaks and ends the job. Echoes let the cause speak first.
+    time.sleep(2 * FIRST_WORD_SECONDS if echo else FIRST_WORD_SECONDS if record.rank else 0.0)
     where = f"rank {record.rank} of {record.world_size} on {record.host or socket.gethostname()}"
-    print(f"hpc-dl: {where} failed: {text}", file=sys.stderr, flush=True)
-    sys.stdout.flush()
+    try:
+        print(f"hpc-dl: {where} failed: {text}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    finally:  # whoever has closed the other end of stderr
+        _leave(record, engine)
+
+
+def _leave(record: RankRecord, engine: Engine | None) -> None:
     if engine is not None:
         engine.abort(1)
     mpi.abort(1)
@@ -170,14 +179,14 @@ def fail(error: BaseException, record: RankRecord, engine: Engine | None) -> Non
 
 
 def _explain(error: BaseException) -> tuple[str, bool]:
-    """What to print, and whether this is a first cause rather than the echo of another rank's end."""
+    """What to print, and whether this is the echo of another rank's end rather than a cause."""
     if isinstance(error, HpcDlError):
-        return str(error), True
-    if type(error).__name__ in LOST_CONTACT or "gloo/transport" in str(error):
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return f"lost contact with another rank ({reason}); the cause is that rank's, look for its message", False
-    frames = "".join(traceback.format_exception(error))
-    return f"{type(error).__name__}: {error}\n{frames}", True
+        return str(error), False
+    if type(error).__name__ in ENGINE_ERRORS or "gloo/transport" in str(error):
+        text = str(error).strip() or type(error).__name__
+        if any(sign in text.lower() for sign in LOST_CONTACT):
+            return f"lost contact with another rank, whose message tells the cause ({text})", True
+    return f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error))}", False
 
 
 def _fail_on_uncaught(session: Session) -> None:
@@ -204,6 +213,14 @@ def _with_world_size(record: RankRecord) -> RankRecord:
     return replace(record, world_size=size)
 
 
+def _number(environ: Mapping[str, str], name: str) -> int | None:
+    """A variable that is to hold a whole number, None where it is not set."""
+    text = environ.get(name, "").strip()
+    if text and not text.isdigit():
+        raise HpcDlError(f"{name}={text}", "not a whole number", f"correct or unset {name}")
+    return int(text) if text else None
+
+
 def _device(settings: DeviceSettings, record: RankRecord, environ: Mapping[str, str]) -> Device:
     machine = machines.find(environ)
     device = devices.choose(settings.name, record, machine.device_index, environ, settings.ipex)
@@ -215,7 +232,7 @@ def _compare(
     record: RankRecord, device: Device, engine: Engine, environ: Mapping[str, str], threads_wanted: int | None
 ) -> list[Arrival] | None:
     """All ranks tell rank 0 where they are; its verdict, and its count of threads, are everybody's."""
-    expected = int(environ.get(EXPECTED_WORLD_SIZE) or record.world_size or 1)
+    expected = _number(environ, EXPECTED_WORLD_SIZE) or record.world_size or 1
     host = record.host or socket.gethostname()
     place = Place(engine.rank, engine.world_size, host, record.local_rank, record.local_world_size, device.identity())
     arrivals = engine.gather(Arrival(place, observe(host, record.local_rank, device)))
@@ -239,14 +256,17 @@ def _with_threads(arrival: Arrival, counts: Sequence[int]) -> Arrival:
 
 
 def _threads(arrivals: list[Arrival]) -> list[int]:
-    """Threads of every rank: its share of the cores it may run on."""
+    """Threads of every rank: its share of the cores it may run on. Nodes that are alike are counted once."""
     hosts: dict[str, list[Arrival]] = {}
     for arrival in arrivals:
         hosts.setdefault(arrival.place.host, []).append(arrival)
+    shares: dict[tuple[frozenset[int], ...], list[int]] = {}
     counts = [1] * len(arrivals)
     for local in hosts.values():
-        masks = [arrival.binding.cpus for arrival in local]
-        cores = threads.read_cores(frozenset().union(*masks))  # nodes of a job are alike: rank 0's topology serves all
-        for number, arrival in enumerate(local):
-            counts[arrival.place.rank] = threads.share(masks, number, cores)
+        masks = tuple(arrival.binding.cpus for arrival in local)
+        if masks not in shares:
+            cores = threads.read_cores(frozenset().union(*masks))  # rank 0's topology serves all nodes
+            shares[masks] = [threads.share(masks, number, cores) for number in range(len(masks))]
+        for arrival, count in zip(local, shares[masks], strict=True):
+            counts[arrival.place.rank] = count
     return counts

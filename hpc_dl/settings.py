@@ -134,10 +134,11 @@ class OptimizerSettings:
 class ScheduleSettings:
     """The learning rate as a function of the step."""
 
-    scaling: Literal["linear", "sqrt", "none"] = "linear"
-    """The rate grows with the world size linearly, with its square root, or not at all."""
+    scaling: Literal["auto", "linear", "sqrt", "none"] = "auto"
+    """The rate grows with the world size linearly, with its square root, or not at all; auto is linear where the local
+    batch is given (the global batch grows with the ranks), and none where the global batch is."""
     warmup_steps: int = 0
-    """Steps over which the rate climbs from the one-rank value to the scaled one."""
+    """Steps over which the rate climbs: from the one-rank value to the scaled one, or from 0 where both are the same."""
     decay: Literal["none", "cosine", "step", "polynomial"] = "none"
     """How the rate falls after warm-up."""
     decay_every_steps: int = 1000
@@ -172,7 +173,8 @@ class ExchangeSettings:
     host_staging: bool = False
     """Slow: copy gradients through host memory for an engine that cannot reach the device."""
     timeout_seconds: float = 1800.0
-    """How long a collective may wait for the other ranks."""
+    """How long a collective of engine torch may wait for the other ranks. Horovod reads its own variable,
+    HOROVOD_STALL_SHUTDOWN_TIME_SECONDS, and waits for ever without it."""
     check_every_steps: int = 0
     """Compare checksums of parameters and buffers over ranks every so many steps; 0 for never."""
 
@@ -195,7 +197,7 @@ class DeviceSettings:
     channels_last: bool = False
     """Keep images and convolution weights with channels innermost."""
     compile: bool = False
-    """Run the model through torch.compile."""
+    """Run the model through torch.compile. All gradients then come at the end of backward: the exchange hides less."""
     ipex: bool = False
     """Optimise the model with Intel's extension for PyTorch, where it is installed."""
     sync_batchnorm: bool = False
@@ -230,12 +232,12 @@ class CheckpointSettings:
     """What survives the end of the job."""
 
     every_epochs: int = 0
-    """Write a checkpoint after so many epochs; 0 for none but the last."""
+    """Write a checkpoint after so many epochs; 0 for none."""
     every_steps: int = 0
     """Write a checkpoint after so many steps; 0 for none."""
     keep: int = 2
     """How many checkpoints stay."""
-    last: bool = False
+    last: bool = True
     """Write one at the end of training."""
     resume: Literal["never", "auto", "must"] = "never"
     """auto continues from the newest whole checkpoint of the run's folder where there is one; must insists."""

@@ -67,6 +67,9 @@ def _remedy(device_name: str) -> str:
 def _pick(record: RankRecord, device_name: str) -> tuple[str, str]:
     if record.world_size == 1:
         return "single", "one process"
-    if reason := horovod_missing(device_name):
+    reason = horovod_missing(device_name)
+    if reason and "does not load" in reason:  # on this node perhaps, and not on others: ranks must not part ways
+        raise HpcDlError("engine 'auto'", reason, "mend or remove Horovod on all nodes, or use engine 'torch'")
+    if reason:
         return "torch", reason
     return "horovod", f"Horovod is installed and serves {device_name}"

@@ -42,6 +42,8 @@ class Bucket:
     missing: int = 0
     """Gradients that have not arrived in this step."""
     arrived: set[int] = field(default_factory=set)
+    taken: list[tuple[Tensor, int | None] | None] = field(default_factory=list)
+    """Per parameter: the gradient that was sent, and its version then; None where there was none."""
     work: Work | None = None
     wire: Tensor | None = None
     """`flat` in the type it travels in, where gradients are compressed."""
@@ -56,6 +58,7 @@ class GradientExchange:
         bucket_bytes: About how much is summed at a time; 0 gives each parameter a bucket of its own.
         wire_dtype: Type of the gradients on the wire, None for their own.
         adasum: Horovod's adaptive sum in place of the mean.
+        name: Tells this exchange from others under way, the same on all ranks.
     """
 
     def __init__(
@@ -65,22 +68,23 @@ class GradientExchange:
         bucket_bytes: int,
         wire_dtype: torch.dtype | None = None,
         adasum: bool = False,
+        name: str = "gradients",
     ) -> None:
         self._engine = engine
         self._wire_dtype = wire_dtype
         self._start = engine.adasum_async if adasum else self._sum_async
-        self._scale = 1.0 if adasum else 1.0 / engine.world_size
+        self._scale, self._scale_back = _scales(engine.world_size, wire_dtype, adasum)
         self._paused = False
         self._next = 0
         self._finished = False
-        trainable = [p for p in dict.fromkeys(parameters) if p.requires_grad]
+        self._parameters = list(dict.fromkeys(parameters))
+        trainable = [parameter for parameter in self._parameters if parameter.requires_grad]
+        self._exchanged = {id(parameter) for parameter in trainable}
         # Adasum weighs whole tensors against each other: each its own bucket, with nothing beside it.
-        self.buckets = make_buckets(trainable, 0 if adasum else bucket_bytes, flagged=not adasum)
-        self._hooks = [
-            parameter.register_post_accumulate_grad_hook(self._hook(bucket, slot))
-            for bucket in self.buckets
-            for slot, parameter in enumerate(bucket.parameters)
-        ]
+        self.buckets = make_buckets(trainable, 0 if adasum else bucket_bytes, flagged=not adasum, name=name)
+        for bucket in self.buckets:
+            for slot, parameter in enumerate(bucket.parameters):
+                parameter.register_post_accumulate_grad_hook(self._hook(bucket, slot))
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -106,11 +110,13 @@ class GradientExchange:
         if not self._finished:
             self.finish()
         self._finished = False
-
-    def close(self) -> None:
-        """Take the hooks off; gradients stay with the buckets."""
-        for hook in self._hooks:
-            hook.remove()
+        for parameter in self._parameters:
+            if parameter.grad is not None and id(parameter) not in self._exchanged:
+                raise HpcDlError(
+                    "the optimizer's step",
+                    "a parameter has a gradient that was not averaged: it was frozen when the model was distributed",
+                    "distribute the model with it trainable, and freeze it afterwards",
+                )
 
     def _sum_async(self, tensor: Tensor, name: str) -> Work:
         return self._engine.reduce_async(tensor, "sum", name)
@@ -144,6 +150,7 @@ class GradientExchange:
                 flags[slot] = 0.0
             else:
                 _scale_into(parameter.grad, self._scale, view)
+        bucket.taken = [_state(p.grad, view) for p, view in zip(bucket.parameters, bucket.views, strict=True)]
         if all(flags):
             bucket.flags.fill_(self._scale)
         elif len(bucket.flags):
@@ -156,35 +163,39 @@ class GradientExchange:
         """Wait for a bucket's sum and hand its gradients out."""
         if bucket.work is not None:
             bucket.work.wait()
+        _refuse_changed(bucket)
         if bucket.wire is not None:
             bucket.flat.copy_(bucket.wire)
+        if self._scale_back != 1.0:
+            bucket.flat.mul_(self._scale_back)
         for slot, (parameter, view) in enumerate(zip(bucket.parameters, bucket.views, strict=True)):
             # Only a rank without the gradient has to look (and so wait for the device) whether another rank had it.
             if parameter.grad is not None or not len(bucket.flags) or bucket.flags[slot] != 0:
                 parameter.grad = view
         bucket.work = bucket.wire = None
+        bucket.taken = []
         bucket.arrived.clear()
         bucket.missing = len(bucket.parameters)
 
 
-def make_buckets(parameters: list[Parameter], bucket_bytes: int, flagged: bool = True) -> list[Bucket]:
+def make_buckets(
+    parameters: list[Parameter], bucket_bytes: int, flagged: bool = True, name: str = "gradients"
+) -> list[Bucket]:
     """Cut parameters into buckets, the last registered first; a bucket holds one type on one device."""
     groups: list[list[Parameter]] = []
-    filled = 0
+    filling: dict[tuple[torch.dtype, torch.device], list[Parameter]] = {}
     for parameter in reversed(parameters):
-        size = parameter.numel() * parameter.element_size()
-        limit = min(FIRST_BUCKET_BYTES, bucket_bytes) if len(groups) <= 1 else bucket_bytes
-        fits = groups and filled + size <= limit and _alike(groups[-1][0], parameter)
-        if not fits:
-            groups.append([])
-            filled = 0
-        groups[-1].append(parameter)
-        filled += size
-    return [_bucket(f"gradients.{number}", group, flagged) for number, group in enumerate(groups)]
+        group = filling.get((parameter.dtype, parameter.device))
+        limit = min(FIRST_BUCKET_BYTES, bucket_bytes) if group is not None and group is groups[0] else bucket_bytes
+        if group is None or _bytes([*group, parameter]) > limit:
+            group = filling[parameter.dtype, parameter.device] = []
+            groups.append(group)
+        group.append(parameter)
+    return [_bucket(f"{name}.{number}", group, flagged) for number, group in enumerate(groups)]
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and one.device == other.device
+def _bytes(parameters: list[Parameter]) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
 
 
 def _bucket(name: str, parameters: list[Parameter], flagged: bool) -> Bucket:
@@ -210,3 +221,33 @@ def _scale_into(gradient: Tensor, scale: float, view: Tensor) -> None:
         view.mul_(scale)
     else:
         torch.mul(gradient, scale, out=view)
+
+
+def _scales(world_size: int, wire_dtype: torch.dtype | None, adasum: bool) -> tuple[float, float]:
+    """Factors before and after the sum, 1 / world size together.
+
+    fp16 has no room for small numbers: a gradient of 1e-4 divided by 4,096 is zero. Half of the division comes after.
+    """
+    if adasum:
+        return 1.0, 1.0
+    if wire_dtype == torch.float16:
+        return world_size**-0.5, world_size**-0.5
+    return 1.0 / world_size, 1.0
+
+
+def _state(gradient: Tensor | None, view: Tensor) -> tuple[Tensor, int | None] | None:
+    """The gradient and its version; one that lies in the bucket is changed by the sum itself, so it has none."""
+    if gradient is None:
+        return None
+    return gradient, None if gradient.data_ptr() == view.data_ptr() else gradient._version
+
+
+def _refuse_changed(bucket: Bucket) -> None:
+    """Clipping or unscaling a gradient under way would be lost: the sum of what was sent takes its place."""
+    for parameter, taken in zip(bucket.parameters, bucket.taken, strict=True):
+        if taken is not None and (parameter.grad is not taken[0] or taken[1] not in (None, taken[0]._version)):
+            raise HpcDlError(
+                "the optimizer's step",
+                "gradients were changed (clipped, unscaled) after backward and before they were averaged",
+                "call session.exchange.finish() right after backward, and change them then",
+            )

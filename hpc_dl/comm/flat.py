@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,49 @@ def broadcast_tensors(engine: Engine, tensors: Iterable[Tensor], root: int = 0) 
         engine.broadcast_bytes(flat.view(torch.uint8), root, f"broadcast.{number}")
         for tensor, part in zip(chunk, flat.split([tensor.numel() for tensor in chunk]), strict=True):
             tensor.copy_(part.view(tensor.shape))
+
+
+def broadcast_state(engine: Engine, state: Any, root: int = 0) -> Any:
+    """The root's nested dictionaries and lists of tensors and plain values, on every rank; tensors arrive on the CPU.
+
+    Only the structure is pickled; tensors travel in chunks, so a state may be larger than an engine's largest object.
+    """
+    tensors: list[Tensor] = []
+    skeleton = engine.broadcast(_without_tensors(state, tensors) if engine.rank == root else None, root)
+    if engine.rank != root:
+        skeleton = _with_tensors(skeleton, tensors)
+    broadcast_tensors(engine, tensors, root)
+    return state if engine.rank == root else skeleton
+
+
+class _Hole(NamedTuple):
+    """Where a tensor was."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def _without_tensors(value: Any, tensors: list[Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return _Hole(tuple(value.shape), value.dtype)
+    if isinstance(value, dict):
+        return {key: _without_tensors(item, tensors) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_tensors(item, tensors) for item in value]
+    return value
+
+
+def _with_tensors(value: Any, tensors: list[Tensor]) -> Any:
+    """Fills the holes with new tensors, in the order they were made."""
+    if isinstance(value, _Hole):
+        tensors.append(torch.empty(value.shape, dtype=value.dtype))
+        return tensors[-1]
+    if isinstance(value, dict):
+        return {key: _with_tensors(item, tensors) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_tensors(item, tensors) for item in value]
+    return value
 
 
 def _chunks(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:

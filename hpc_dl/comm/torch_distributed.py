@@ -37,6 +37,7 @@ class TorchEngine(Engine):
         address = find_address(environ) or _agree_through_mpi(record)
         timeout = timedelta(seconds=timeout_seconds)
         store = _store(address, record, timeout)
+        self._refuse_mixture(store, record)
         dist.init_process_group(
             self.backend,
             store=store,
@@ -47,6 +48,17 @@ class TorchEngine(Engine):
         )
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self._device = device.torch_device if self.backend != "gloo" else torch.device("cpu")
+
+    def _refuse_mixture(self, store: dist.Store, record: RankRecord) -> None:
+        """Ranks that picked their device by themselves may differ: the group would wait for the odd one in silence."""
+        if record.rank == 0:
+            store.set("backend", self.backend)
+        elif (others := store.get("backend").decode()) != self.backend:
+            raise HpcDlError(
+                f"backend {others}, as rank 0 has it",
+                f"rank {record.rank} has the device for {self.backend}",
+                "look after the devices of its node, or name the device for all ranks (--device.name)",
+            )
 
     def stop(self) -> None:
         if dist.is_initialized():

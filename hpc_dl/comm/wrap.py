@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from hpc_dl.devices.ipex import before_step, holders
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import ExchangeSettings
 
+_exchanges = itertools.count()
+"""Numbers the exchanges of a process, the same on all ranks: several models may be distributed."""
 WIRE_DTYPES = {"none": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -52,15 +55,28 @@ def wrap(engine: Engine, model: nn.Module, optimizer: torch.optim.Optimizer, set
     """
     if settings.adasum and not engine.supports_adasum:
         raise HpcDlError("exchange.adasum", f"engine {engine.name!r} has no adaptive sum", "use engine 'horovod'")
+    if settings.adasum and engine.world_size & (engine.world_size - 1):
+        raise HpcDlError("exchange.adasum", f"{engine.world_size} ranks", "start a power of two of them")
     if engine.world_size == 1:
         return NoExchange()
     broadcast_tensors(engine, [*model.parameters(), *model.buffers()])
     exchange = GradientExchange(
         engine,
-        holders(optimizer),
+        _in_order_of(model, holders(optimizer)),
         bucket_bytes=round(settings.bucket_megabytes * 2**20),
         wire_dtype=WIRE_DTYPES[settings.compression],
         adasum=settings.adasum,
+        name=f"gradients.{next(_exchanges)}",
     )
     before_step(optimizer, exchange.finish_if_needed)
     return exchange
+
+
+def _in_order_of(model: nn.Module, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    """The optimizer's parameters in the order the model registers them, whose reverse is about that of backward.
+
+    Optimizers group parameters by weight decay, and backward knows nothing of that: in their order, a bucket of biases
+    would wait for the first layer, and all others for it.
+    """
+    place = {id(parameter): number for number, parameter in enumerate(model.parameters())}
+    return sorted(parameters, key=lambda parameter: place.get(id(parameter), len(place)))

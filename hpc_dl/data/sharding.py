@@ -118,7 +118,7 @@ def evaluation_plan(samples: int, world_size: int, rank: int, local_batch: int) 
     return Plan(samples=samples, world_size=world_size, rank=rank, local_batch=local_batch, shuffle=False)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def _order(samples: int, seed: int, epoch: int) -> NDArray[np.integer]:
     """The epoch's order, kept while the epoch lasts; 4 bytes a sample where that is enough."""
     numbers = np.arange(samples, dtype=np.uint32 if samples < 2**32 else np.int64)

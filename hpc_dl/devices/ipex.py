@@ -107,7 +107,7 @@ def before_step(optimizer: Optimizer, action: Callable[[], None]) -> None:
     IPEX puts a step of its own on the optimizer, which torch's hooks do not see.
     """
     if not hasattr(optimizer, "params_attr"):
-        optimizer.register_step_pre_hook(lambda *_: action())
+        optimizer.register_step_pre_hook(_acting(action))
         return
     step = optimizer.step
 
@@ -116,6 +116,26 @@ def before_step(optimizer: Optimizer, action: Callable[[], None]) -> None:
         return step(*arguments, **options)
 
     optimizer.step = acting_step  # type: ignore[method-assign]
+
+
+def _acting(action: Callable[[], None]) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]] | None]:
+    """A hook before `optimizer.step`: acts at once, or, where a closure runs backward, at the end of the closure."""
+
+    def hook(optimizer: Optimizer, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        # torch hands the optimizer over once more as the first argument of step
+        *before, closure = arguments if len(arguments) > 1 else (*arguments, options.get("closure"))
+        if closure is None:
+            action()
+            return None
+
+        def closed() -> Any:
+            loss = closure()
+            action()
+            return loss
+
+        return (*before, closed), {name: value for name, value in options.items() if name != "closure"}
+
+    return hook
 
 
 def _load(model: nn.Module, optimizer: Any, state: Mapping[str, Tensor]) -> None:

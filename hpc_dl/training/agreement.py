@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hpc_dl.comm.base import Engine
 from hpc_dl.errors import HpcDlError
 
-WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 """Integer type by element size, to read the very bits."""
 
 

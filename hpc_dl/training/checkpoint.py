@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,12 +49,24 @@ class Checkpoints:
         self._folder = run_folder / FOLDER
         self._keep = keep
 
-    def write(self, position: Position, model: dict[str, Any], optimizer: dict[str, Any]) -> Path:
-        """Write one; only rank 0 calls it."""
+    def write(
+        self,
+        position: Position,
+        model: dict[str, Any],
+        optimizer: dict[str, Any],
+        scaler: dict[str, Any] | None = None,
+    ) -> Path:
+        """Write one; only rank 0 calls it. `scaler` is the loss scale of fp16."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"step-{position.step:08d}.pt"
         beside = path.with_suffix(".part")
-        content = {"version": VERSION, "position": asdict(position), "model": model, "optimizer": optimizer}
+        content = {
+            "version": VERSION,
+            "position": asdict(position),
+            "model": model,
+            "optimizer": optimizer,
+            "scaler": scaler or {},
+        }
         with beside.open("wb") as file:
             torch.save(content, file)
             file.flush()
@@ -69,12 +82,14 @@ class Checkpoints:
         return sorted(self._folder.glob("step-*.pt"))
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read; damaged ones are named on stderr and skipped."""
+        """The newest checkpoint that can be read. Damaged ones are named on stderr and put aside: they must not count
+        among those that are kept."""
         for path in reversed(self.paths()):
             try:
                 return read(path)
             except HpcDlError as error:
-                print(f"hpc-dl: {error}; trying the one before", file=sys.stderr)
+                aside = path.rename(path.with_suffix(".damaged"))
+                print(f"hpc-dl: {error}\n  It is now {aside.name}; trying the one before.", file=sys.stderr)
         return None
 
     def _sync_folder(self) -> None:
@@ -91,7 +106,9 @@ def read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a different type for each kind of damage
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # torch's advice for files with code in them is to load them all the same: not ours
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        reason = "it is damaged, or holds more than tensors and values" if unsafe else str(error).partition("\n")[0]
         raise HpcDlError(f"checkpoint {path}", f"cannot be read ({reason})", "use an older one") from error
     if content.get("version") != VERSION:
         raise HpcDlError(

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from hpc_dl.comm.base import Engine
+from hpc_dl.errors import HpcDlError
 from hpc_dl.scaling.records import Evaluation, LogWriter, Window
 from hpc_dl.settings import LogSettings
 from hpc_dl.training import progress
@@ -93,8 +95,15 @@ class Recorder:
         )
         self._window_steps = self._window_samples = 0
         self._loss_sum = 0.0
+        self.timer.lap("other")  # the log's own cost counts, but not as input
 
     def _write(self, window: Window) -> None:
+        if not math.isfinite(window.loss):
+            raise HpcDlError(
+                f"training after step {window.first_step + window.steps}",
+                f"the mean loss of the steps from {window.first_step} on is {window.loss}",
+                "resume from a checkpoint before, with a lower learning rate, longer warm-up or training.clip_norm",
+            )
         if self._log is not None:
             self._log.write(window)
         self._progress.window(window)

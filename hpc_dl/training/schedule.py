@@ -16,7 +16,12 @@ SCALING = {
 
 
 def learning_rate(
-    step: int, total_steps: int, world_size: int, optimizer: OptimizerSettings, schedule: ScheduleSettings
+    step: int,
+    total_steps: int,
+    world_size: int,
+    optimizer: OptimizerSettings,
+    schedule: ScheduleSettings,
+    global_batch_is_fixed: bool = False,
 ) -> float:
     """The rate of one step.
 
@@ -26,15 +31,18 @@ def learning_rate(
         world_size: Number of ranks.
         optimizer: Gives the rate of one rank.
         schedule: Gives the rules.
+        global_batch_is_fixed: It does not grow with the ranks; then "auto" leaves the rate alone.
 
     >>> s = ScheduleSettings(scaling="linear", warmup_steps=2)
     >>> [round(learning_rate(step, 10, 4, OptimizerSettings(learning_rate=0.1), s), 3) for step in (0, 1, 2, 9)]
-    [0.1, 0.25, 0.4, 0.4]
+    [0.2, 0.3, 0.4, 0.4]
     """
     base = optimizer.learning_rate
-    peak = base * SCALING[schedule.scaling](world_size)
+    automatic = "none" if global_batch_is_fixed else "linear"
+    peak = base * SCALING[automatic if schedule.scaling == "auto" else schedule.scaling](world_size)
     if step < schedule.warmup_steps:
-        return base + (peak - base) * step / schedule.warmup_steps
+        start = base if peak > base else 0.0
+        return start + (peak - start) * (step + 1) / (schedule.warmup_steps + 1)
     done = step - schedule.warmup_steps
     left = max(1, total_steps - 1 - schedule.warmup_steps)
     return peak * decay_factor(done, left, schedule)

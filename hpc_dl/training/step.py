@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,15 @@ class TrainingStep:
         self._scaler.update()
         timer.lap("optimizer")
         return loss_sum
+
+    def scaler_state(self) -> dict[str, Any]:
+        """The loss scale of fp16, for a checkpoint; empty in other precisions."""
+        return self._scaler.state_dict()
+
+    def load_scaler_state(self, state: dict[str, Any]) -> None:
+        """Go on with a checkpoint's loss scale, where both runs have one."""
+        if state and self._scaler.is_enabled():
+            self._scaler.load_state_dict(state)
 
     @property
     def skipped(self) -> bool:

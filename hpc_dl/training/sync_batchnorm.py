@@ -82,6 +82,9 @@ class SyncBatchNorm(_BatchNorm):
         name: Of its sums, the same on all ranks.
     """
 
+    over_all_ranks = True
+    """Its running statistics are the same on all ranks, so their agreement can be checked."""
+
     def __init__(self, layer: _BatchNorm, together: Together, name: str) -> None:
         super().__init__(layer.num_features, layer.eps, layer.momentum, affine=False, track_running_stats=False)
         self.affine, self.track_running_stats = layer.affine, layer.track_running_stats

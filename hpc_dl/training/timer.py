@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the seconds of a step went, on this rank.
 
-Marks are taken from the device (a clock reading on a CPU, an event on a GPU), so no step waits for the device; they are
-turned into seconds when a window of steps ends.
+Marks are taken from the device (a clock reading on a CPU, an event on a GPU), so a step does not wait for the device;
+they are turned into seconds when a window of steps ends, which does.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from hpc_dl.comm.flat import broadcast_state
 from hpc_dl.data.base import Data
 from hpc_dl.data.sharding import Plan, evaluation_plan
 from hpc_dl.data.workers import Loader
@@ -111,11 +112,11 @@ class Trainer:
         """
         training = self._settings.training
         plan = self._plan(len(data.train))
-        total_steps = training.steps or training.epochs * plan.steps_per_epoch
         loader = Loader(data.train, plan, self._settings.data.workers)
-        recorder = Recorder(self._engine, self._device, self._settings.log, total_steps, self._log)
         if self._settings.checkpoint.resume != "never":
             self._resume(plan)
+        total_steps = training.steps or self._position.step + _steps_left(training.epochs, self._position, plan)
+        recorder = Recorder(self._engine, self._device, self._settings.log, total_steps, self._log)
         begun, first_step, first_sample = time.perf_counter(), self._position.step, self._position.samples
         while self._position.step < total_steps:
             self._epoch(loader, plan, total_steps, recorder)
@@ -156,6 +157,7 @@ class Trainer:
         first = self._position.epoch_samples // plan.step_samples
         steps = min(plan.steps_per_epoch - first, total_steps - self._position.step)
         recorder.timer.restart()
+        self._seed(self._position.step)
         for inputs, target, samples in itertools.islice(loader.epoch(self._position.epoch, first), steps):
             self._one_step(self._to_device(inputs), self._to_device(target), samples, total_steps, recorder)
         if first + steps == plan.steps_per_epoch:
@@ -164,10 +166,12 @@ class Trainer:
     def _one_step(self, inputs: Tensor, target: Tensor, samples: int, total_steps: int, recorder: Recorder) -> None:
         recorder.timer.lap("input")
         position, settings = self._position, self._settings
-        rate = learning_rate(position.step, total_steps, self._engine.world_size, settings.optimizer, settings.schedule)
+        fixed = settings.training.global_batch is not None
+        world_size = self._engine.world_size
+        rate = learning_rate(position.step, total_steps, world_size, settings.optimizer, settings.schedule, fixed)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._device.seed(step_seed(settings.training.seed, self._engine.rank, position.step))
+        self._seed(position.step)  # again: a loader may have drawn numbers
         recorder.timer.lap("other")
         loss_sum = self._step(inputs, target, samples, recorder.timer)
         recorder.step(position.step, position.epoch, samples, loss_sum, rate)
@@ -177,12 +181,16 @@ class Trainer:
             epoch_samples=position.epoch_samples + samples,
             samples=position.samples + samples,
         )
+        self._seed(self._position.step)  # for the batch that is drawn next
         if _due(settings.exchange.check_every_steps, self._position.step):
             check_agreement(self._model, self._engine, self._position.step)
             recorder.timer.restart()
         if _due(settings.checkpoint.every_steps, self._position.step):
             self._write_checkpoint()
             recorder.timer.restart()
+
+    def _seed(self, step: int) -> None:
+        self._device.seed(step_seed(self._settings.training.seed, self._engine.rank, step))
 
     def _after_epoch(self, data: Data, recorder: Recorder, last: bool) -> None:
         if last or _due(self._settings.training.evaluate_every_epochs, self._position.epoch):
@@ -221,12 +229,13 @@ class Trainer:
     def _write_checkpoint(self) -> None:
         average_buffers(self._model, self._engine)
         if self._engine.rank == 0:
-            self._checkpoints.write(self._position, self._model.state_dict(), self._optimizer.state_dict())
+            model, optimizer = self._model.state_dict(), self._optimizer.state_dict()
+            self._checkpoints.write(self._position, model, optimizer, self._step.scaler_state())
 
     def _resume(self, plan: Plan) -> None:
         """Continue from the newest whole checkpoint; rank 0 reads it, all ranks get it."""
         content = self._checkpoints.newest() if self._engine.rank == 0 else None
-        content = self._engine.broadcast(content)
+        content = broadcast_state(self._engine, content)
         if content is None:
             if self._settings.checkpoint.resume == "must":
                 raise HpcDlError(
@@ -241,8 +250,18 @@ class Trainer:
                 "resume with the global batch of before, or from a checkpoint at the end of an epoch",
             )
         self._model.load_state_dict(content["model"])
+        # State dicts carry rate, momentum and decay of the run before; those of this run's settings stay.
+        options = [{name: group[name] for name in group if name != "params"} for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(content["optimizer"])
+        for group, kept in zip(self._optimizer.param_groups, options, strict=True):
+            group.update(kept)
+        self._step.load_scaler_state(content["scaler"])
         self._position = position
+
+
+def _steps_left(epochs: int, position: Position, plan: Plan) -> int:
+    """Steps to the end of the epochs; how many an epoch takes may have changed since the position was reached."""
+    return max(0, epochs - position.epoch) * plan.steps_per_epoch - position.epoch_samples // plan.step_samples
 
 
 def _due(every: int, done: int) -> bool:

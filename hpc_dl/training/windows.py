@@ -2,7 +2,7 @@
 """Windows of steps: reduced over ranks while the next window trains, then written by rank 0.
 
 Two small collectives per window carry everything (one sum, one maximum), whatever the world size; they are waited for
-one window later, so the log adds no waiting to a step.
+one window later, when they have long come.
 """
 
 from __future__ import annotations

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from hpc_dl.comm.base import Done
 from hpc_dl.comm.exchange import GradientExchange, make_buckets
 from hpc_dl.comm.single import SingleEngine
+from hpc_dl.comm.wrap import wrap
 from hpc_dl.errors import HpcDlError
+from hpc_dl.settings import ExchangeSettings, OptimizerSettings
+from hpc_dl.training.optimizers import build
 
 
 class Twin(SingleEngine):
@@ -59,6 +62,39 @@ def test_sums_start_during_backward_in_one_order() -> None:
     exchange.finish()
     assert during_backward == engine.started
     assert engine.started == [bucket.name for bucket in exchange.buckets]
+
+
+def test_the_trainers_optimizer_groups_do_not_hold_the_first_bucket_back() -> None:
+    """Weight decay puts biases into a group of their own; backward still fills the first bucket early."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64)) for _ in range(12)))
+    arrived = 0
+    started_after: list[int] = []
+
+    class Watching(Twin):
+        def reduce_async(self, tensor: Tensor, op: str, name: str) -> Done:  # type: ignore[override]
+            started_after.append(arrived)
+            return super().reduce_async(tensor, op, name)
+
+        def broadcast_bytes(self, tensor: Tensor, root: int, name: str) -> None:
+            return None
+
+    def count(_: Tensor) -> None:
+        nonlocal arrived
+        arrived += 1
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(count)
+    optimizer = build(model, OptimizerSettings())
+    exchange = wrap(Watching(), model, optimizer, ExchangeSettings(bucket_megabytes=0.02))
+    model(torch.randn(3, 64)).sum().backward()
+    during_backward = len(started_after)
+    exchange.finish()
+    assert len(started_after) == 12
+    assert during_backward >= 11
+    assert started_after[0] <= 8
+    assert started_after == sorted(started_after)
+    assert started_after[5] < 30
 
 
 @pytest.mark.parametrize("set_to_none", [True, False])
@@ -114,6 +150,72 @@ def test_two_backwards_without_a_pause_are_refused() -> None:
     _backward(model)
     with pytest.raises(HpcDlError, match=r"exchange\.paused"):
         _backward(model)
+
+
+def test_gradients_clipped_before_they_are_averaged_are_refused() -> None:
+    model = _model()
+    exchange = GradientExchange(Twin(), model.parameters(), bucket_bytes=10**6)
+    _backward(model)
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+    with pytest.raises(HpcDlError, match=r"exchange\.finish\(\) right after backward"):
+        exchange.finish()
+
+
+def test_a_parameter_that_was_frozen_at_first_is_not_trained_alone() -> None:
+    model = _model()
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    wrap(_Quiet(), model, optimizer, ExchangeSettings())
+    model[0].requires_grad_(True)
+    _backward(model)
+    with pytest.raises(HpcDlError, match="was not averaged"):
+        optimizer.step()
+
+
+def test_a_closure_steps_with_averaged_gradients() -> None:
+    """The other rank sends three times our gradient, so the mean is twice ours."""
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    model = nn.ParameterList([parameter])
+
+    class Tripled(_Quiet):
+        def reduce_async(self, tensor: Tensor, op: str, name: str) -> Done:  # type: ignore[override]
+            tensor += 3 * tensor.clone()
+            return Done()
+
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    wrap(Tripled(), model, optimizer, ExchangeSettings())
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = 5 * parameter.sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert parameter.item() == 1.0 - 10.0
+
+
+def test_fp16_on_the_wire_keeps_small_gradients_of_many_ranks() -> None:
+    parameter = nn.Parameter(torch.zeros(3))
+
+    class Many(_Quiet):
+        world_size = 4096
+
+        def reduce_async(self, tensor: Tensor, op: str, name: str) -> Done:  # type: ignore[override]
+            tensor *= 4096
+            return Done()
+
+    exchange = GradientExchange(Many(), [parameter], 1000, wire_dtype=torch.float16)
+    (parameter * 1e-4).sum().backward()
+    exchange.finish()
+    assert torch.allclose(parameter.grad, torch.full((3,), 1e-4), rtol=1e-2)
+
+
+class _Quiet(Twin):
+    """A twin that needs no broadcast."""
+
+    def broadcast_bytes(self, tensor: Tensor, root: int, name: str) -> None:
+        return None
 
 
 def test_channels_last_gradients_keep_their_layout() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ranks import BIN, clean_environment, hpc_dl, run, run_ranks
+from tests.ranks import clean_environment, hpc_dl, run, run_ranks
 
 pytestmark = pytest.mark.parallel
 
@@ -112,6 +112,3 @@ def _seconds_since(stamp: Path) -> float:
     import time
 
     return time.time() - float(stamp.read_text())
-
-
-assert BIN.is_dir()

@@ -25,7 +25,17 @@ def test_the_rate_grows_with_the_world_as_asked(scaling: str, factor: float) -> 
 
 def test_warm_up_climbs_from_one_rank_to_all_in_a_straight_line() -> None:
     rates = [learning_rate(step, 100, 8, BASE, ScheduleSettings(warmup_steps=4)) for step in range(6)]
-    assert rates == pytest.approx([0.1, 0.275, 0.45, 0.625, 0.8, 0.8])
+    assert rates == pytest.approx([0.24, 0.38, 0.52, 0.66, 0.8, 0.8])
+
+
+def test_warm_up_climbs_from_zero_where_the_rate_is_not_scaled() -> None:
+    rates = [learning_rate(step, 100, 1, BASE, ScheduleSettings(warmup_steps=4)) for step in range(5)]
+    assert rates == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+
+
+def test_auto_leaves_the_rate_of_a_fixed_global_batch_alone() -> None:
+    assert learning_rate(5, 10, 8, BASE, ScheduleSettings(), global_batch_is_fixed=True) == pytest.approx(0.1)
+    assert learning_rate(5, 10, 8, BASE, ScheduleSettings()) == pytest.approx(0.8)
 
 
 def test_cosine_agrees_with_torch() -> None:
