@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 from standin.site import Site, enter_node, load_site
 
 POLL_SECONDS = 0.1
-WALLTIME_EXCEEDED = -29
-"""Exit status of a job that ran out of walltime (OpenPBS: src/include/job.h, JOB_EXEC_KILL_WALLTIME)."""
+WALLTIME_EXCEEDED, RETRY = -29, -3
+"""Exit status of a job that ran out of walltime, and of one that could not be started (src/include/job.h)."""
 TERMINATED = 256 + signal.SIGTERM
 """Exit status of a job that qdel ended: 256 plus the signal (qstat -f, Exit_status)."""
 
@@ -24,15 +24,19 @@ def main(folder: str, number: str) -> None:
     site, sequence = load_site(folder), int(number)
     if not (_wait_for_turn(site, sequence) and _wait_for_nodes(site, sequence)):
         return
-    job = site.change(sequence, state="R", start_time=time.time(), comment="Job run")
+    start = f"Job run at {time.strftime('%a %b %d at %H:%M')}"
+    job = site.change(sequence, state="R", start_time=time.time(), comment=start)
     try:
         output, error = _open_output(site, job)
     except OSError:
-        site.change(sequence, state="H", nodes=[], comment="job held, too many failed attempts to run")
+        held = "job held, too many failed attempts to run"
+        site.change(sequence, state="H", nodes=[], exit_status=RETRY, comment=held)
         return
     status = _run(site, job, output, error)
     _deliver(site, job)
-    site.change(sequence, state="F", exit_status=status, end_time=time.time(), comment="Job finished", nodes=[])
+    ends = {0: "finished", WALLTIME_EXCEEDED: "exceeded resource walltime", TERMINATED: f"terminated by {job['owner']}"}
+    comment = f"{start} and {ends.get(status, 'failed')}"
+    site.change(sequence, state="F", exit_status=status, end_time=time.time(), comment=comment, nodes=[])
 
 
 def _deleted(site: Site, sequence: int) -> bool:
@@ -46,13 +50,13 @@ def _wait_for_turn(site: Site, sequence: int) -> bool:
     while not _deleted(site, sequence):
         verdicts = [_met(site, kind, name) for kind, *names in rules for name in names if kind != "on"]
         if False in verdicts:
-            site.change(sequence, state="F", exit_status=None, comment="Job deleted as result of dependency")
+            site.change(sequence, state="F")  # without exit status and comment, as OpenPBS leaves it
             return False
         if all(verdicts):
             return True
         site.change(sequence, state="H")
         time.sleep(POLL_SECONDS)
-    site.change(sequence, state="F", comment="Job deleted")
+    site.change(sequence, state="F")
     return False
 
 
@@ -83,10 +87,10 @@ def _wait_for_nodes(site: Site, sequence: int) -> bool:
                 site.save(job | {"nodes": free[:wanted], "state": "R"})
                 return True
             never = wanted > len(site.nodes)
-            reason = "Can Never Run" if never else "Not Running"
-            site.save(job | {"state": "Q", "comment": f"{reason}: Insufficient amount of resource: ncpus"})
+            reason = "Can Never Run: Not enough total" if never else "Not Running: Not enough free"
+            site.save(job | {"state": "Q", "comment": f"{reason} nodes available"})
         time.sleep(POLL_SECONDS)
-    site.change(sequence, state="F", comment="Job deleted")
+    site.change(sequence, state="F")
     return False
 
 
@@ -136,8 +140,8 @@ def _environment(site: Site, job: dict[str, Any]) -> dict[str, str]:
         "SHELL": "/bin/bash",
         "USER": job["owner"],
         "LOGNAME": job["owner"],
-        "LANG": "C.UTF-8",
         "TMPDIR": "/tmp",
+        "ENVIRONMENT": "BATCH",
         **job["variables"],
         **origin,
         "PBS_O_LOGNAME": job["owner"],
@@ -145,6 +149,7 @@ def _environment(site: Site, job: dict[str, Any]) -> dict[str, str]:
         "PBS_O_SYSTEM": "Linux",
         "PBS_O_QUEUE": job["queue"],
         "PBS_O_WORKDIR": job["directory"],
+        "PBS_ACCOUNT": job["account"],
         "PBS_ENVIRONMENT": "PBS_BATCH",
         "PBS_JOBDIR": str(site.home),
         "PBS_JOBID": job["id"],
@@ -158,9 +163,9 @@ def _environment(site: Site, job: dict[str, Any]) -> dict[str, str]:
 
 
 def _run(site: Site, job: dict[str, Any], output: BinaryIO, error: BinaryIO) -> int:
-    """Run the script by a login shell on the first node; returns PBS's exit status."""
+    """Run the script by a login shell on the first node, as its child; returns PBS's exit status."""
     shell = job["options"].get("S", "/bin/bash").split("@")[0]
-    words = job["executable"] or [shell, "-l", "-c", 'exec "$0"', job["script"]]
+    words = job["executable"] or [shell, "-l", "-c", '"$0"; exit $?', job["script"]]
     process = subprocess.Popen(
         [*enter_node(job["nodes"][0], site.folder / "hosts"), *words],
         stdin=subprocess.DEVNULL, stdout=output, stderr=error, cwd=site.home, env=_environment(site, job),

@@ -75,7 +75,8 @@ def parse(words: list[str]) -> tuple[dict[str, str], dict[str, str], list[str]]:
         if WITH_VALUE[name] == "env":
             if "=" not in value and words:
                 value = f"{value}={words.pop(0)}"
-            environ.update([value.split("=", 1)])
+            variable, _, text = value.partition("=")
+            environ[variable] = text
         else:
             options[WITH_VALUE[name]] = value
     if not words:

@@ -27,7 +27,7 @@ def main(folder: str, *words: str) -> int:
     for name in names:
         job = site.job(name)
         if job is None:
-            print(f"qdel: Unknown Job Id {name}", file=sys.stderr)
+            print(f"qdel: Unknown Job Id {site.full_name(name)}", file=sys.stderr)
             code = UNKNOWN_JOB
         elif job["state"] == "F":
             if ("-x", "") not in options:

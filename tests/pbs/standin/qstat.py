@@ -53,7 +53,7 @@ def _select(site: Site, names: Sequence[str], history: bool) -> tuple[list[dict[
     for name in names:
         job = site.job(name)
         if job is None:
-            print(f"qstat: Unknown Job Id {name}", file=sys.stderr)
+            print(f"qstat: Unknown Job Id {site.full_name(name)}", file=sys.stderr)
             code = UNKNOWN_JOB
         elif job["state"] == "F" and not history:
             print(
@@ -106,12 +106,18 @@ def _full(job: Mapping[str, Any]) -> str:
     lines = [f"Job Id: {job['id']}"]
     for name, value in _attributes(job).items():
         if name == "Variable_List":
-            lines.append(f"    {name} = " + ",".join(f"{key}={text}" for key, text in value.items()))
+            lines.append(_folded(f"    {name} = " + ",".join(f"{key}={text}" for key, text in value.items())))
         elif isinstance(value, dict):
             lines += [f"    {name}.{key} = {text}" for key, text in value.items()]
         else:
-            lines.append(f"    {name} = {value}")
+            lines.append(_folded(f"    {name} = {value}"))
     return "\n".join(lines) + "\n\n"
+
+
+def _folded(line: str) -> str:
+    """Lines of at most 79 characters, the second and following behind a tab."""
+    rest = range(79, len(line), 71)
+    return "\n\t".join([line[:79], *(line[start : start + 71] for start in rest)])
 
 
 def _table(jobs: Sequence[Mapping[str, Any]], wide: bool) -> str:

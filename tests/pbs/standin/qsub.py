@@ -39,6 +39,7 @@ def _queue(site: Site, words: list[str], environ: Mapping[str, str]) -> dict[str
     request.add(words)
     script = _script(request)
     request.add_script(script)
+    request.options.setdefault("N", _script_name(request))
     request.check(set(site.chunk_resources), set(site.job_resources))
     for letter in "IJX":
         if letter in request.options:
@@ -47,9 +48,6 @@ def _queue(site: Site, words: list[str], environ: Mapping[str, str]) -> dict[str
     _check_site(site, request, queue)
     variables = request.variables(environ)
     with site.locked():
-        for name in _dependencies(request):
-            if site.job(name) is None:
-                raise Refused(f"Unknown Job Id {name}")
         sequence = len(site.jobs()) + 1
         spooled = site.folder / "spool" / f"{sequence}.SC"
         spooled.write_text(script)
@@ -62,8 +60,6 @@ def _queue(site: Site, words: list[str], environ: Mapping[str, str]) -> dict[str
 def _script(request: Request) -> str:
     if request.executable:
         return ""
-    if len(request.operands) > 1:
-        raise Refused("usage: qsub [options] script", 2)
     if not request.operands or request.operands == ["-"]:
         return sys.stdin.read()
     path = Path(request.operands[0])
@@ -71,23 +67,32 @@ def _script(request: Request) -> str:
         raise Refused("script file:: No such file or directory")
     if not path.is_file():
         raise Refused("script not a file")
-    return path.read_text()
+    try:
+        return path.read_text()
+    except PermissionError:
+        raise Refused("opening script file:: Permission denied", 8) from None
+
+
+def _script_name(request: Request) -> str:
+    return Path(request.operands[0]).name if request.operands and request.operands != ["-"] else "STDIN"
 
 
 def _destination(site: Site, request: Request) -> str:
-    queue = request.options.get("q", "").split("@")[0] or site.default_queue
-    if queue not in site.queues:
-        raise Refused("Unknown queue")
-    return queue
+    queue, _, server = request.options.get("q", "").partition("@")
+    if server not in ("", site.server):
+        raise Refused("Unknown Host.", 160)
+    if (queue or site.default_queue) not in site.queues:
+        raise Refused("Unknown queue", 170)
+    return queue or site.default_queue
 
 
 def _check_site(site: Site, request: Request, queue: str) -> None:
-    """What the site demands: as ALCF's hook words it, and as the server words limits."""
+    """What the site demands, as ALCF's hook words it (exit code 32), and the queue's limits, as the server does."""
     for name in site.must_have:
         if name == "Account_Name" and not request.options.get("A"):
-            raise Refused("Account_Name is required to be set.")
+            raise Refused("Account_Name is required to be set.", 32)
         if name != "Account_Name" and name not in request.resources:
-            raise Refused(f"Resource: {name} is required to be set.")
+            raise Refused(f"Resource: {name} is required to be set.", 32)
     nodes = sum(count for count, _ in request.chunks())
     limits = site.queues[queue]
     seconds = request.walltime_seconds
@@ -95,21 +100,15 @@ def _check_site(site: Site, request: Request, queue: str) -> None:
     if seconds is not None:
         within = within and limits.walltime_seconds[0] <= seconds <= limits.walltime_seconds[1]
     if not within:
-        raise Refused("Job violates queue and/or server resource limits")
-
-
-def _dependencies(request: Request) -> list[str]:
-    lists = [item.split(":") for item in request.attributes.get("depend", "").split(",") if item]
-    return [name for kind, *names in lists if kind != "on" for name in names]
+        raise Refused("Job violates queue and/or server resource limits", 188)
 
 
 def _record(site: Site, request: Request, queue: str, sequence: int, environ: Mapping[str, str]) -> dict[str, Any]:
-    script = Path(request.operands[0]).name if request.operands and request.operands != ["-"] else "STDIN"
     now = time.time()
     return {
         "id": f"{sequence}.{site.server}",
         "sequence": sequence,
-        "name": request.options.get("N", script),
+        "name": request.options["N"],
         "owner": environ.get("LOGNAME", environ.get("USER", "user")),
         "state": "Q",
         "queue": queue,

@@ -126,6 +126,10 @@ class Site:
         path = self.folder / "jobs" / f"{sequence}.json"
         return json.loads(path.read_text()) if sequence.isdigit() and path.exists() else None
 
+    def full_name(self, name: str) -> str:
+        """A job's name with the server's."""
+        return name if "." in name else f"{name}.{self.server}"
+
     def save(self, job: Mapping[str, Any]) -> None:
         """Write a job's record in one go."""
         path = self.folder / "jobs" / f"{job['sequence']}.json"
