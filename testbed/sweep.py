@@ -8,6 +8,7 @@ and profile-*.json, and goes on where it was interrupted. `python -m testbed.jud
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from hpc_dl.environment import environment
 from hpc_dl.errors import HpcDlError
+from hpc_dl.scaling.records import LOG_NAME, read_run
 from testbed import launch, network
 from testbed.network import Bed
 
@@ -99,9 +101,15 @@ def _one_engine(bed: Bed, folder: Path, study: Study, engine: str, environ: Mapp
             _run(bed, 2, words, environ)
         for hosts in study.hosts:
             run = folder / shape / str(hosts)
-            if not (run / "log.jsonl").exists():
+            if not finished(run):
+                shutil.rmtree(run, ignore_errors=True)
                 engine_here = [] if hosts > 1 else ["--exchange.engine", "single"]
                 _run(bed, hosts, ["hpc-dl", "train", str(settings), "--log.folder", str(run), *engine_here], environ)
+
+
+def finished(run: Path) -> bool:
+    """Whether a run folder holds a whole run."""
+    return (run / LOG_NAME).exists() and read_run(run).end is not None
 
 
 def settings_text(study: Study, shape: str, engine: str) -> str:
