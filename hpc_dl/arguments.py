@@ -28,7 +28,7 @@ Parser = jsonargparse.ArgumentParser
 def settings_parser(program: str, base: Settings) -> Parser:
     """A parser with one flag per setting; its help is the docstring under the field, its defaults are the base's."""
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = Parser(prog=program, exit_on_error=False)
+    parser = Parser(prog=program, exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(Settings)
     parser.set_defaults(asdict(base))
     return parser

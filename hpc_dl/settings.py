@@ -138,7 +138,7 @@ class ScheduleSettings:
     """The rate grows with the world size linearly, with its square root, or not at all; auto is linear where the local
     batch is given (the global batch grows with the ranks), and none where the global batch is."""
     warmup_steps: int = 0
-    """Steps over which the rate climbs: from the one-rank value to the scaled one, or from 0 where both are the same."""
+    """Steps over which the rate climbs: from the one-rank value to the scaled one, or from 0 where both are one."""
     decay: Literal["none", "cosine", "step", "polynomial"] = "none"
     """How the rate falls after warm-up."""
     decay_every_steps: int = 1000

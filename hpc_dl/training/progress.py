@@ -47,14 +47,13 @@ class _Lines:
         done = window.first_step + window.steps
         rate = window.samples / max(window.seconds.max, 1e-12)
         mark = "  warm-up" if window.warmup else ""
-        print(
+        _say(
             f"step {done}/{self._total}  epoch {window.epoch}  loss {window.loss:.4f}  "
-            f"{rate:.0f} samples/s  rate {window.learning_rate:.3g}{mark}",
-            flush=True,
+            f"{rate:.0f} samples/s  rate {window.learning_rate:.3g}{mark}"
         )
 
     def evaluation(self, evaluation: Evaluation) -> None:
-        print(f"epoch {evaluation.epoch}  {_metrics(evaluation)}", flush=True)
+        _say(f"epoch {evaluation.epoch}  {_metrics(evaluation)}")
 
     def close(self) -> None:
         return None
@@ -80,3 +79,9 @@ class _Bar:
 
 def _metrics(evaluation: Evaluation) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())
+
+
+def _say(line: str) -> None:
+    """Write a line in one piece: launchers that label lines would put a label before a newline that comes alone."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
