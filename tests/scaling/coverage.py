@@ -100,6 +100,7 @@ HARD_DESIGNS = {
     "one run of 100 windows": Design(1, 100),
     "2 repeats": Design(2, 20, job_noise=0.05),
     "3 repeats": Design(3, 20, job_noise=0.05),
+    "5 repeats": DESIGNS["5 repeats of 20 windows"],
     "10 repeats": Design(10, 20, job_noise=0.05),
     "5 repeats, large sizes 3 times as noisy": Design(5, 20, job_noise=0.05, large_factor=3.0),
 }
