@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -57,7 +58,8 @@ def execute(path: Path, output: Path) -> bool:
     # Sockets in a folder of our own, not ports: nobody else on the machine can listen in.
     config.KernelManager.transport, config.KernelManager.ip = "ipc", f"{tempfile.mkdtemp(prefix='hpc-dl-')}/kernel"
     work = output / "work" / name
-    work.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)  # runs of an earlier time would be in the way
+    work.mkdir(parents=True)
     resources = {"metadata": {"path": str(work)}}
     begun = time.monotonic()
     error = ""
