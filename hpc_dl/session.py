@@ -129,10 +129,9 @@ def start(
     try:
         mpi.refuse_foreign_launcher(record.launcher)
         chosen = _device(device, record, environ)
-        thread_count = device.threads or _number(environ, "OMP_NUM_THREADS")
         engine = comm.choose(exchange.engine, record, chosen.name, exchange.host_staging)
         engine.start(record, chosen, environ, exchange.timeout_seconds)
-        arrivals = _compare(record, chosen, engine, environ, thread_count)
+        arrivals = _compare(record, chosen, engine, environ, device.threads)
     except Exception as error:
         fail(error, record, engine)
         raise
@@ -246,7 +245,9 @@ def _compare(
     answer = engine.broadcast(answer)
     if isinstance(answer, tuple):
         raise HpcDlError(*answer)
-    counts = [threads_wanted or count for count in answer]
+    # Fewer where the user says so; more never: PBS sets OMP_NUM_THREADS to all CPUs of the node, for every rank.
+    limit = _number(environ, "OMP_NUM_THREADS")
+    counts = [threads_wanted or min(count, limit or count) for count in answer]
     threads.apply(counts[engine.rank], torch)
     return arrivals and [_with_threads(arrival, counts) for arrival in arrivals]
 
