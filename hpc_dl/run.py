@@ -18,6 +18,7 @@ from hpc_dl.cluster import machines
 from hpc_dl.cluster.variables import RUN_FOLDER
 from hpc_dl.comm.flat import broadcast_tensors
 from hpc_dl.data.base import Data
+from hpc_dl.data.rehearsal import rehearse
 from hpc_dl.devices import ipex
 from hpc_dl.devices.binding_report import judge
 from hpc_dl.errors import HpcDlError
@@ -102,6 +103,11 @@ def build_task(settings: Settings, session: Session) -> Task:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = import_object(settings.task.loss, "task.loss")
     loss = loss() if isinstance(loss, type) else loss
+
+    def to_device(part: torch.Tensor) -> torch.Tensor:
+        return part.to(session.device.torch_device, dtype if part.is_floating_point() else None)
+
+    rehearse(data, model, loss, to_device, lambda: session.device.autocast(device.precision))
     return Task(model, loss, data, {name.rpartition(":")[2]: metrics.find(name) for name in settings.task.metrics})
 
 
