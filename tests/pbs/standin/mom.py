@@ -167,7 +167,7 @@ def _run(site: Site, job: dict[str, Any], output: BinaryIO, error: BinaryIO) -> 
     shell = job["options"].get("S", "/bin/bash").split("@")[0]
     words = job["executable"] or [shell, "-l", "-c", '"$0"; exit $?', job["script"]]
     process = subprocess.Popen(
-        [*enter_node(job["nodes"][0], site.folder / "hosts"), *words],
+        [*enter_node(job["nodes"][0], site.folder / "hosts", own_network=True), *words],
         stdin=subprocess.DEVNULL, stdout=output, stderr=error, cwd=site.home, env=_environment(site, job),
         start_new_session=True,
     )  # fmt: skip

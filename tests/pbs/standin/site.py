@@ -158,10 +158,15 @@ def load_site(folder: str) -> Site:
     return Site(**(values | lists | {"folder": Path(folder), "queues": queues}))
 
 
-def enter_node(node: str, hosts_file: Path) -> list[str]:
-    """Words that run the words behind them on a node: a host name and a hosts file of its own (namespaces)."""
-    unshare = ["unshare", "--uts", "--mount"]
+def enter_node(node: str, hosts_file: Path, own_network: bool = False) -> list[str]:
+    """Words that run the words behind them on a node: a host name and a hosts file of its own (namespaces).
+
+    A job gets a network of its own, which its ranks share: two jobs of number 1, of two test runs, would otherwise
+    meet at the same port.
+    """
+    unshare = ["unshare", "--uts", "--mount", *(["--net"] if own_network else [])]
     if os.geteuid() != 0:
         unshare += ["--user", "--map-root-user"]
-    script = 'hostname "$1" && mount --bind "$2" /etc/hosts && shift 2 && exec "$@"'
+    network = "ip link set lo up && " if own_network else ""
+    script = network + 'hostname "$1" && mount --bind "$2" /etc/hosts && shift 2 && exec "$@"'
     return [*unshare, "sh", "-c", script, "node", node.split(".")[0], str(hosts_file)]
