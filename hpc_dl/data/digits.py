@@ -19,6 +19,7 @@ def load(
     seed: int = 0,
     form: Literal["image28", "image8", "flat"] = "image28",
     target: Literal["class", "input"] = "class",
+    shift: int = 0,
 ) -> Data:
     """The digits, a fixed part of every class held back for evaluation.
 
@@ -30,6 +31,8 @@ def load(
         form: "image28": (m, 1, 28, 28), enlarged as MNIST's networks want it, mean 0 and deviation 1;
             "image8": (m, 1, 8, 8), values 0 to 1; "flat": (m, 64), values 0 to 1.
         target: "class": the digit, 0 to 9; "input": the image itself, for autoencoders.
+        shift: Every training image also shifted by so many points up, down, left and right: five times as many, so that
+            a network learns not to care where exactly a digit stands. 0 for none; not with form "flat".
 
     Raises:
         HpcDlError: scikit-learn is not installed, or the fraction is not between 0 and 1.
@@ -38,7 +41,12 @@ def load(
     inputs = _formed(torch.from_numpy(images / 16).float().reshape(-1, 1, 8, 8), form)
     labels = inputs if target == "input" else torch.from_numpy(classes.astype(np.int64))
     train, evaluation = held_back_numbers(len(classes), held_back, seed, classes)
-    return Data(Arrays(inputs[train], labels[train]), Arrays(inputs[evaluation], labels[evaluation]))
+    held_back_part = Arrays(inputs[evaluation], labels[evaluation])
+    inputs, labels = inputs[train], labels[train]
+    if shift and form != "flat":
+        moves = ((0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift))
+        inputs, labels = torch.cat([inputs.roll(move, dims=(2, 3)) for move in moves]), labels.repeat(len(moves))
+    return Data(Arrays(inputs, labels), held_back_part)
 
 
 def _formed(images: torch.Tensor, form: str) -> torch.Tensor:

@@ -21,8 +21,8 @@ from hpc_dl.settings import (
 MNIST_CNN = Settings(
     name="mnist_cnn",
     task=TaskSettings(model="hpc_dl.models.mnist_cnn:MnistCnn", model_options={"dropout": 0.25}),
-    data=DataSettings(source="hpc_dl.data.digits:load"),
-    training=TrainingSettings(epochs=40, local_batch=64, evaluate_every_epochs=5),
+    data=DataSettings(source="hpc_dl.data.digits:load", options={"shift": 1}),
+    training=TrainingSettings(epochs=8, local_batch=64),
     optimizer=OptimizerSettings(name="adam", learning_rate=0.004),
     schedule=ScheduleSettings(scaling="sqrt", warmup_steps=20, decay="cosine"),
 )

@@ -45,6 +45,15 @@ def test_forms(form: str, shape: tuple[int, ...]) -> None:
     assert torch.equal(itself, inputs)
 
 
+def test_shifted_images_are_added_to_the_training_part_only() -> None:
+    plain, shifted = digits.load(), digits.load(shift=1)
+    assert len(shifted.train) == 5 * len(plain.train)
+    assert len(shifted.evaluation) == len(plain.evaluation)
+    (image, label), (moved, same) = plain.train.batch(np.array([7])), shifted.train.batch(np.array([7 + 1438]))
+    assert torch.equal(moved[0, 0, 1:], image[0, 0, :-1])
+    assert torch.equal(same, label)
+
+
 def test_held_back_fraction_is_checked() -> None:
     with pytest.raises(HpcDlError, match=r"held_back = 1\.5"):
         digits.load(held_back=1.5)

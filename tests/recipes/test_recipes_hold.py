@@ -27,7 +27,7 @@ REDUCED: dict[str, tuple[tuple[str, ...], float | None]] = {
     "ols": (("--training.steps", "1000"), None),
     "neuron": (("--training.epochs", "40"), None),
     "mlp": ((), None),
-    "mnist_cnn": (("--training.epochs", "15"), 0.95),
+    "mnist_cnn": (("--training.epochs", "3"), 0.95),
     "vae": (("--training.epochs", "40"), 27.0),
     "gpt": (
         ("--training.steps", "40", "--schedule.warmup_steps", "5", "--data.options", '{"evaluation_windows": 32}'),
