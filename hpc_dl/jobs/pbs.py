@@ -65,7 +65,8 @@ class Pbs(Scheduler):
         return [["qstat", "-xf", job_id], ["qstat", "-f", job_id]]  # -x: finished jobs too, where a history is kept
 
     def read_status(self, output: str) -> Status | None:
-        values = dict(re.findall(r"^\s+([\w.]+) = (.*(?:\n\t.*)*)", output, re.MULTILINE))
+        found = re.findall(r"^ +([\w.]+) = (.*(?:\n\t.*)*)", output, re.MULTILINE)
+        values = dict(reversed(found))  # the first counts: a variable of the job may hold lines that look alike
         letter = values.get("job_state", "")
         if not letter:
             return None

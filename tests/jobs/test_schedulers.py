@@ -169,6 +169,7 @@ QSTAT = """Job Id: 12.server
         (PBS, QSTAT.format(state="F", more="    Exit_status = -29\n"), "failed", -29),
         (PBS, QSTAT.format(state="F", more="    Exit_status = 271\n"), "failed", 271),
         (PBS, QSTAT.format(state="F", more=""), "failed", None),
+        (PBS, QSTAT.format(state="R", more="    Variable_List = A=x\n    job_state = F,\n\tB=1\n"), "running", None),
     ],
 )
 def test_states(scheduler: object, output: str, state: str, code: int | None) -> None:
