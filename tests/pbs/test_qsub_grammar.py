@@ -159,13 +159,14 @@ def test_carriage_returns_are_refused() -> None:
 
 
 def test_variables_and_quotes() -> None:
-    made = request(["-v", "ONE=1,LIST='a,b',FROM_SHELL,EMPTY=,CUT=c\\,d"])
+    made = request(["-v", "ONE=1,LIST='a,b',FROM_SHELL,EMPTY=,CUT=c\\,d,SLASH=\\n"])
     assert made.variables({"FROM_SHELL": "x y"}) == {
         "ONE": "1",
         "LIST": "a,b",
         "FROM_SHELL": "x y",
         "EMPTY": "",
         "CUT": "c,d",
+        "SLASH": "\\\\n",
     }
 
 

@@ -138,8 +138,8 @@ def read_chunk(text: str) -> tuple[int, dict[str, str]]:
 
 
 def comma_split(text: str) -> list[str]:
-    """Split at commas outside quotes, then drop the quotes."""
+    r"""Split at commas outside quotes, then drop the quotes; a backslash arrives twice, but for one before a comma."""
     if re.search(r"^,|,,", text):
         raise Refused("cannot send environment with the job")
     items = re.findall(r"""(?:[^,'"\\]|\\.|'[^']*'|"[^"]*")+""", text)
-    return [re.sub("['\"]", "", item).replace("\\,", ",") for item in items]
+    return [re.sub(r"\\(?!,)", r"\\\\", re.sub("['\"]", "", item)).replace("\\,", ",") for item in items]
