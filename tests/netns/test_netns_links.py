@@ -84,3 +84,10 @@ def test_a_command_that_hangs_is_ended(make_bed: Callable[[int, str], Bed]) -> N
     done = launch.run(bed, 2, ["sleep", "100"], environ(), timeout_seconds=3)
     assert done.returncode == -9
     assert "ended after 3 seconds" in done.stdout
+
+    name = f"t{os.getpid()}once"
+    words = [sys.executable, "-m", "testbed", "--name", name, "--hosts", "2", "--rate", "1gbit", "once", "hostname"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environ())
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["host0", "host1"]
+    assert not [space for space in network.existing() if space.startswith(name)]
