@@ -60,7 +60,7 @@ build() {
         HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1
         HOROVOD_WITH_MPI=1 HOROVOD_WITH_GLOO=1
         HOROVOD_CMAKE="$here/horovod/cmake" HPC_DL_CMAKE="$work/tools/bin/cmake"
-        HPC_DL_CXX_STANDARD="$CXX_STANDARD" HPC_DL_RPATH="$RPATH"
+        HPC_DL_CXX_STANDARD="$CXX_STANDARD" HPC_DL_RPATH="$RPATH${CUDA:+;$CUDA_HOME/lib64}"
         CXX="$1" MAKEFLAGS="-j$(cores)" PATH="$work/tools/bin:$(dirname "$MPICXX"):$PATH"
     )
     if [ -n "${CUDA:-}" ]; then
@@ -76,7 +76,7 @@ build() {
         settings+=(HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_HOME="$work/nccl" HOROVOD_NCCL_LINK=SHARED)
     fi
 
-    say "building, 2 to 3 minutes on two cores; what happens is in $folder/build.log"
+    say "building, some minutes on two cores; what happens is in $folder/build.log"
     mkdir -p "$folder"
     # pip's own cache does not know which torch or MPI a wheel was built for, hence --no-cache-dir.
     if ! env "${settings[@]}" "$work/tools/bin/python" -m pip wheel --no-build-isolation --no-deps --no-cache-dir \
