@@ -85,9 +85,12 @@ def test_a_command_that_hangs_is_ended(make_bed: Callable[[int, str], Bed]) -> N
     assert done.returncode == -9
     assert "ended after 3 seconds" in done.stdout
 
+
+@pytest.mark.usefixtures("make_bed")
+def test_one_command_brings_a_bed_up_runs_and_takes_it_down() -> None:
     name = f"t{os.getpid()}once"
     words = [sys.executable, "-m", "testbed", "--name", name, "--hosts", "2", "--rate", "1gbit", "once", "hostname"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environ())
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == ["host0", "host1"]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environ())
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(ended.stdout.split()) == ["host0", "host1"]
     assert not [space for space in network.existing() if space.startswith(name)]
