@@ -21,6 +21,8 @@ from hpc_dl.errors import HpcDlError
 RELEASE_BYTES = 64 * 2**20
 MOST_FILES = 256
 """Maps open at a time; a process may usually have 1024 files open."""
+Key = tuple[Path, int, int, int]
+"""Path, inode, time of change and size: a file that was written anew under its old name is another one."""
 FAULT_BYTES = 64 * 2**10
 """A touched page brings its neighbours along, in blocks of this size (Linux, fault_around_bytes)."""
 
@@ -40,9 +42,10 @@ class Mapped:
 
     def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...] | None) -> None:
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except OSError as error:
             raise HpcDlError(f"file {path}", error.strerror or str(error), "check the path") from None
+        size = status.st_size
         if shape is None:
             if (size - offset) % dtype.itemsize:
                 raise HpcDlError(
@@ -60,13 +63,14 @@ class Mapped:
             )
         self.path, self.name, self.dtype, self.shape = path, str(path), dtype, shape
         self._offset = offset
+        self._key = (path, status.st_ino, status.st_mtime_ns, size)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def take(self, rows: Indices) -> np.ndarray:
         """A copy of some rows, in the shape of `rows` with that of a row behind."""
-        array = np.frombuffer(_MAPS.get(self.path), self.dtype, math.prod(self.shape), self._offset).reshape(self.shape)
+        array = np.frombuffer(_MAPS.get(self._key), self.dtype, math.prod(self.shape), self._offset).reshape(self.shape)
         taken: np.ndarray = array[rows]
         del array  # nothing may look into the map any more
         _MAPS.touched(taken.nbytes + len(rows) * FAULT_BYTES)
@@ -77,16 +81,16 @@ class _Maps:
     """The files this process has mapped: all are given back when they have touched enough together, or are many."""
 
     def __init__(self) -> None:
-        self._maps: dict[Path, mmap.mmap] = {}
+        self._maps: dict[Key, mmap.mmap] = {}
         self._touched = 0
 
-    def get(self, path: Path) -> mmap.mmap:
-        if path not in self._maps:
+    def get(self, key: Key) -> mmap.mmap:
+        if key not in self._maps:
             if len(self._maps) >= MOST_FILES:
                 self._maps.clear()
-            with path.open("rb") as file:
-                self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._maps[path]
+            with key[0].open("rb") as file:
+                self._maps[key] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._maps[key]
 
     def touched(self, size_bytes: int) -> None:
         self._touched += size_bytes
