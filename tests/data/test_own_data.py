@@ -77,7 +77,8 @@ def test_types_are_what_torch_wants(load: Callable, write: Callable, tmp_path: P
     assert (inputs.dtype, target.dtype) == (torch.float32, torch.int64)
     assert 35 / 255 < float(inputs.max()) < 40 / 255
     again = {"inputs": arrays["inputs"].astype(">f8"), "target": arrays["target"].astype(np.float64)[:, None]}
-    inputs, target = whole(load(**write(tmp_path, {"a": again}), held_back=0.5).train)
+    (tmp_path / "again").mkdir()
+    inputs, target = whole(load(**write(tmp_path / "again", {"a": again}), held_back=0.5).train)
     assert (inputs.dtype, target.dtype, tuple(target.shape)) == (torch.float32, torch.float32, (5, 1))
 
 
