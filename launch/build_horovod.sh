@@ -26,7 +26,7 @@ folder=${XDG_CACHE_HOME:-$HOME/.cache}/hpc_dl/$KEY
 say "Python $("$python" -c 'import platform; print(platform.python_version())') ($python)"
 say "torch $TORCH (C++$CXX_STANDARD), MPI $MPI ($MPICXX)${NCCL:+, NCCL $NCCL}${CUDA:+, CUDA toolkit $CUDA ($CUDA_HOME)}"
 say "wheel: $folder"
-if [ -n "${CUDA:-}" ] && [ "${CUDA%%.*}" != "${TORCH_CUDA%%.*}" ]; then
+if [ "$variant" = nccl ] && [ "${CUDA%%.*}" != "${TORCH_CUDA%%.*}" ]; then
     say "note: the toolkit is CUDA ${CUDA}, torch is built for ${TORCH_CUDA}: good to compile, not proven to run on a GPU"
 fi
 [ "${2:-}" != --dry-run ] || exit 0
