@@ -35,6 +35,7 @@ test-ipex:  ## the tests that need Intel's extension for PyTorch, in an environm
 
 check-nccl-build:  ## compile Horovod's NCCL variant; needs the CUDA toolkit and several GB, no GPU
 	@launch/setup.sh nccl
+	@"$${XDG_CACHE_HOME:-$$HOME/.cache}/hpc_dl/venv-nccl/bin/python" launch/horovod/verify.py nccl
 
 constraints: setup  ## pin anew, for all Python versions at once; delete a line first to let its package move
 	@.venv/bin/python -m pip install --quiet uv
