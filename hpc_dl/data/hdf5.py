@@ -75,10 +75,12 @@ class Hdf5Rows:
         self._path, self._key = path, key
 
     def take(self, rows: Indices) -> np.ndarray:
-        """Copies of these rows, in this order. HDF5 wants them ascending and each once."""
-        ascending, place = np.unique(rows, return_inverse=True)
-        taken: np.ndarray = _dataset(self._path, self._key)[ascending]
-        return taken[place]
+        """Copies of these rows, in this order."""
+        dataset = _dataset(self._path, self._key)
+        taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for place, row in enumerate(rows):  # several times faster than dataset[rows], as measured with h5py 3.16
+            taken[place] = dataset[int(row)]
+        return taken
 
 
 def _dataset(path: Path, key: str) -> Any:
