@@ -35,7 +35,7 @@ def test_it_trains_on_two_nodes_to_its_report(login: Login) -> None:
 
 def test_a_failing_rank_fails_the_job_and_is_named(login: Login) -> None:
     (login.directory / "broken.py").write_text(
-        "import os\n\ndef load(**options):\n    if os.environ['PALS_RANKID'] == '1':\n        raise OSError('disk gone')\n"
+        "import os\n\ndef load(**options):\n    if os.environ['PALS_RANKID'] == '1':\n        raise OSError('disk gone')\n"  # noqa: E501
         "    from hpc_dl.data.digits import load\n    return load()\n"
     )
     job, text = submit(login, f"{TRAIN} --data.source broken:load")

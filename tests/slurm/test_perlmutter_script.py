@@ -70,7 +70,7 @@ def test_a_failing_rank_ends_the_job_at_once_and_is_named(quick: Site) -> None:
 
 def test_a_rank_that_fails_in_training_ends_the_job_and_is_named(site: Site) -> None:
     (site.folder / "broken.py").write_text(
-        "import os\n\ndef load(**options):\n    if os.environ['SLURM_PROCID'] == '1':\n        raise OSError('disk gone')\n"
+        "import os\n\ndef load(**options):\n    if os.environ['SLURM_PROCID'] == '1':\n        raise OSError('disk gone')\n"  # noqa: E501
         "    from hpc_dl.data.digits import load\n    return load()\n"
     )
     train = (*TRAIN, "--data.source", "broken:load")
