@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole networks on made-up data of the usual shape: for measuring on a real machine, nothing to learn.
 
-    hpc-dl train resnet50_synthetic    0 s a step on two cores    parameters = 25557032     3 x 224 x 224, batch 32
-    hpc-dl train vgg16_synthetic       0 s a step on two cores    parameters = 138357544    3 x 224 x 224, batch 32
-    hpc-dl train gpt2_synthetic        0 s a step on two cores    parameters = 124439808    1024 tokens, batch 8
+    hpc-dl train resnet50_synthetic    0.5 s of one core a sample    parameters = 25557032     3 x 224 x 224, batch 32
+    hpc-dl train vgg16_synthetic       1.5 s of one core a sample    parameters = 138357544    3 x 224 x 224, batch 32
+    hpc-dl train gpt2_synthetic        12 s of one core a sample     parameters = 124439808    1024 tokens, batch 8
 
 Samples cost nothing to serve, so what is timed is training alone. ResNet-50's batch, rate and scaling rule are those of
 P. Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1 hour, 2017.
