@@ -8,12 +8,14 @@ Both are compared with native torch, too.
 
 Images of 64 x 64, 16 a step. Importing IPEX replaces kernels of torch for the whole process, so native loops run in a
 process of their own; the loops take turns, and ratios are taken round by round. Quote the medians. What is counted is
-the processor's time of the process: with one thread it is the time of an idle machine, and stays that on a busy one.
+the processor's time from one batch drawn to the next, start and evaluation left out: with one thread it is the time of
+an idle machine, and about the same on a busy one.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import subprocess
 import sys
@@ -27,7 +29,7 @@ from torch import nn
 
 import hpc_dl
 from hpc_dl.data.base import Arrays, Data
-from hpc_dl.data.sharding import Plan
+from hpc_dl.data.sharding import Indices, Plan
 from hpc_dl.devices import ipex
 from hpc_dl.models.resnet import ResNet
 from hpc_dl.settings import DeviceSettings, LogSettings, OptimizerSettings, Settings, TrainingSettings
@@ -63,7 +65,7 @@ def main() -> None:
 
 
 def measure(rounds: int, steps: int) -> dict[str, list[float]]:
-    """Milliseconds a step of every loop, round by round; the order turns around every round."""
+    """Milliseconds of a step in every loop, the median of each round; the order turns around every round."""
     workers = {
         kind: subprocess.Popen(
             [sys.executable, __file__, "--worker", kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -77,7 +79,7 @@ def measure(rounds: int, steps: int) -> dict[str, list[float]]:
                 kind, loop = name.split()
                 seconds = _ask(workers[kind], f"{loop} {steps}")
                 if number >= 0:
-                    found[name].append(1000 * seconds / steps)
+                    found[name].append(1000 * seconds)
     finally:
         for worker in workers.values():
             assert worker.stdin is not None
@@ -87,18 +89,18 @@ def measure(rounds: int, steps: int) -> dict[str, list[float]]:
 
 
 def work(kind: str) -> None:
-    """Answer "LOOP STEPS" lines with the seconds they took."""
+    """Answer "LOOP STEPS" lines with the seconds of a step."""
     with (
         hpc_dl.start(device=DeviceSettings(name="cpu", threads=1, ipex=kind == "ipex"), environ={}) as session,
         tempfile.TemporaryDirectory() as folder,
     ):
-        data = _data()
+        clocked, data = _data()
         loops = {"hand": _by_hand(kind, data), "trainer": _trainer(kind, data, session, Path(folder))}
         for line in sys.stdin:
             name, steps = line.split()
-            begun = time.process_time()
-            loops[name](int(steps))
-            print(f"seconds {time.process_time() - begun}", flush=True)
+            clocked.drawn.clear()
+            loops[name](int(steps) + 1)
+            print(f"seconds {statistics.median(b - a for a, b in itertools.pairwise(clocked.drawn))}", flush=True)
 
 
 def _by_hand(kind: str, data: Data) -> Loop:
@@ -143,10 +145,21 @@ def _trainer(kind: str, data: Data, session: hpc_dl.Session, folder: Path) -> Lo
     return loop
 
 
-def _data() -> Data:
+class Clocked(Arrays):
+    """Notes the processor's time of every batch drawn."""
+
+    drawn: list[float] = []
+
+    def batch(self, indices: Indices) -> tuple[torch.Tensor, torch.Tensor]:
+        self.drawn.append(time.process_time())
+        return super().batch(indices)
+
+
+def _data() -> tuple[Clocked, Data]:
     generator = torch.Generator().manual_seed(0)
     images, classes = torch.randn(1024, 3, 64, 64, generator=generator), torch.randint(1000, (1024,))
-    return Data(Arrays(images, classes), Arrays(images[:1], classes[:1]))
+    clocked = Clocked(images, classes)
+    return clocked, Data(clocked, Arrays(images[:1], classes[:1]))
 
 
 def _ask(worker: subprocess.Popen[str], question: str) -> float:

@@ -47,6 +47,9 @@ from hpc_dl.settings import DeviceSettings, ExchangeSettings
 FIRST_WORD_SECONDS = 1.0
 """How long ranks let rank 0 speak first where all may fail alike, and the culprit where its peers lose contact."""
 
+FORWARD_SECONDS = 0.2
+"""How long launchers get to carry the message away: Hydra drops what it has not read when the job is aborted."""
+
 ENGINE_ERRORS = ("HorovodInternalError", "DistBackendError", "DistNetworkError")
 LOST_CONTACT = ("closed by", "reset by", "broken pipe", "shut down", "shutdown", "remote process", "timed out")
 """In the text of an engine's error: another rank has gone."""
@@ -162,6 +165,7 @@ def fail(error: BaseException, record: RankRecord, engine: Engine | None) -> Non
     try:
         print(f"hpc-dl: {where} failed: {text}", file=sys.stderr, flush=True)
         sys.stdout.flush()
+        time.sleep(FORWARD_SECONDS)
     finally:  # whoever has closed the other end of stderr
         _leave(record, engine)
 

@@ -16,11 +16,14 @@ from pathlib import Path
 
 from hpc_dl.environment import environment
 from hpc_dl.errors import HpcDlError
+from hpc_dl.scaling.predict.observed import COLUMNS, read_runs
 from hpc_dl.scaling.records import LOG_NAME, read_run
 from testbed import launch, network
 from testbed.network import Bed
 
 ROOT = Path(__file__).parent.parent
+DISTURBED = 0.45
+"""Of the slept time, or of the step: an eight-host run on two idle cores exceeds its sleep by up to 35 %."""
 SETTINGS = """\
 name = "{shape}"
 [task]
@@ -53,7 +56,7 @@ progress = "none"
 class Study:
     """What is swept."""
 
-    rates: Sequence[str] = ("50mbit", "200mbit")
+    rates: Sequence[str] = ("50mbit", "100mbit")
     engines: Sequence[str] = ("horovod", "torch")
     shapes: Sequence[str] = ("resnet50", "vgg16", "gpt")
     hosts: Sequence[int] = (1, 2, 4, 8)
@@ -68,6 +71,8 @@ class Study:
     smallest_bytes: int = 1024
     largest_bytes: int = 2**21
     name: str = "sweep"
+    repeat_disturbed: bool = False
+    """Run again what `disturbed` finds."""
 
 
 def sweep(folder: Path, study: Study, environ: Mapping[str, str]) -> None:
@@ -101,7 +106,7 @@ def _one_engine(bed: Bed, folder: Path, study: Study, engine: str, environ: Mapp
             _run(bed, 2, words, environ)
         for hosts in study.hosts:
             run = folder / shape / str(hosts)
-            if not finished(run):
+            if not finished(run) or (study.repeat_disturbed and disturbed(run, study)):
                 shutil.rmtree(run, ignore_errors=True)
                 engine_here = [] if hosts > 1 else ["--exchange.engine", "single"]
                 _run(bed, hosts, ["hpc-dl", "train", str(settings), "--log.folder", str(run), *engine_here], environ)
@@ -110,6 +115,15 @@ def _one_engine(bed: Bed, folder: Path, study: Study, engine: str, environ: Mapp
 def finished(run: Path) -> bool:
     """Whether a run folder holds a whole run."""
     return (run / LOG_NAME).exists() and read_run(run).end is not None
+
+
+def disturbed(run: Path, study: Study) -> bool:
+    """Whether others used the machine meanwhile: sleeping took far longer than it sleeps, or steps vary widely."""
+    (size,) = read_runs([run]).sizes
+    means = size.means()
+    steps = size.windows[:, : len(COLUMNS) - 1].sum(axis=1)
+    slow = means["forward"] + means["backward"] > (1 + DISTURBED) * study.step_seconds
+    return bool(slow or steps.std() > DISTURBED * steps.mean())
 
 
 def settings_text(study: Study, shape: str, engine: str) -> str:
@@ -132,8 +146,16 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--rates", default=",".join(Study.rates))
     parser.add_argument("--engines", default=",".join(Study.engines))
     parser.add_argument("--shapes", default=",".join(Study.shapes))
+    parser.add_argument(
+        "--repeat-disturbed", action="store_true", help="run again what others on the machine disturbed"
+    )
     asked = parser.parse_args(words)
-    study = Study(rates=asked.rates.split(","), engines=asked.engines.split(","), shapes=asked.shapes.split(","))
+    study = Study(
+        repeat_disturbed=asked.repeat_disturbed,
+        rates=asked.rates.split(","),
+        engines=asked.engines.split(","),
+        shapes=asked.shapes.split(","),
+    )
     sweep(asked.folder, study, environment())
     return 0
 

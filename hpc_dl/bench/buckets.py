@@ -55,7 +55,8 @@ def profile(
         plan: How often sums are repeated.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [bucket.parameters for bucket in make_buckets(trainable, round(bucket_megabytes * 2**20))]
+    buckets = make_buckets(trainable, round(bucket_megabytes * 2**20), transport.least_buckets)
+    groups = [bucket.parameters for bucket in buckets]
     inputs, target = source.batch(np.arange(min(local_batch, len(source))))
     inputs, target = inputs.to(device.torch_device), target.to(device.torch_device)
     passes = [_one_pass(model, lambda: loss(model(inputs), target), groups, device) for _ in range(PASSES)][1:]

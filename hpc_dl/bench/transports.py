@@ -28,6 +28,8 @@ class Transport(ABC):
     engine: str
     backend: str
     collectives: tuple[str, ...]
+    least_buckets: int = 1
+    """As the engine's."""
 
     @abstractmethod
     def prepare(self, collective: str, size_bytes: int) -> Action:
@@ -60,6 +62,7 @@ class EngineTransport(Transport):
         self._engine, self._device = engine, device
         self.rank, self.ranks = engine.rank, engine.world_size
         self.engine, self.backend = engine.name, engine.backend
+        self.least_buckets = engine.least_buckets
 
     def prepare(self, collective: str, size_bytes: int) -> Action:
         import torch

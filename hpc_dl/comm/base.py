@@ -77,6 +77,9 @@ class Engine(ABC):
 
     supports_adasum: ClassVar[bool] = False
 
+    least_buckets: ClassVar[int] = 1
+    """In how many buckets even a small model's gradients travel, so that most of the way is under backward."""
+
     # What follows is the same for every engine.
 
     def reduce(self, tensor: Tensor, op: Op, name: str = "reduce") -> Tensor:

@@ -81,7 +81,8 @@ class GradientExchange:
         trainable = [parameter for parameter in self._parameters if parameter.requires_grad]
         self._exchanged = {id(parameter) for parameter in trainable}
         # Adasum weighs whole tensors against each other: each its own bucket, with nothing beside it.
-        self.buckets = make_buckets(trainable, 0 if adasum else bucket_bytes, flagged=not adasum, name=name)
+        bucket_bytes = 0 if adasum else bucket_bytes
+        self.buckets = make_buckets(trainable, bucket_bytes, engine.least_buckets, flagged=not adasum, name=name)
         for bucket in self.buckets:
             for slot, parameter in enumerate(bucket.parameters):
                 parameter.register_post_accumulate_grad_hook(self._hook(bucket, slot))
@@ -179,9 +180,10 @@ class GradientExchange:
 
 
 def make_buckets(
-    parameters: list[Parameter], bucket_bytes: int, flagged: bool = True, name: str = "gradients"
+    parameters: list[Parameter], bucket_bytes: int, least: int = 1, flagged: bool = True, name: str = "gradients"
 ) -> list[Bucket]:
-    """Cut parameters into buckets, the last registered first; a bucket holds one type on one device."""
+    """Cut parameters into at least so many buckets, the last registered first; one holds one type on one device."""
+    bucket_bytes = min(bucket_bytes, _bytes(parameters) // least)
     groups: list[list[Parameter]] = []
     filling: dict[tuple[torch.dtype, torch.device], list[Parameter]] = {}
     for parameter in reversed(parameters):

@@ -33,6 +33,7 @@ class HorovodEngine(Engine):
 
     name = "horovod"
     supports_adasum = True
+    least_buckets = 4  # sums wait up to two cycles of a millisecond each; those that are ready together are fused
 
     def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
         hvd.init()

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Windows of steps: reduced over ranks while the next window trains, then written by rank 0.
 
-Two small collectives per window carry everything (one sum, one maximum), whatever the world size; they are waited for
-one window later, when they have long come.
+Two small collectives a second (a window, where windows last longer) carry everything, one sum and one maximum, whatever
+the world size; they are waited for a second later, when they have long come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from hpc_dl.comm.base import Engine
 from hpc_dl.scaling.records import PHASES, Spread, Window
 
 QUANTITIES = (*PHASES, "seconds")
+REDUCTION_SECONDS = 1.0
+MOST_TOGETHER = 32
 TICK_SECONDS = 1e-7
 RANK_BITS = 20
 """A maximum carries the rank it comes from in its low bits: room for 2**20 ranks, and for windows of days."""
@@ -38,26 +41,28 @@ class LocalWindow:
 
 
 class Reduction:
-    """A window under way to all ranks."""
+    """Windows under way to all ranks."""
 
-    def __init__(self, engine: Engine, window: LocalWindow) -> None:
-        self._window, self._world_size = window, engine.world_size
-        values = [window.phases[phase] for phase in PHASES]
-        values.append(sum(values))
-        ticks = [round(value / TICK_SECONDS) for value in values]
-        self._sums = torch.tensor([*values, window.loss_sum], dtype=torch.float64)
-        largest = [tick << RANK_BITS | engine.rank for tick in ticks]
-        self._extremes = torch.tensor([*largest, *(-tick for tick in ticks)], dtype=torch.int64)
+    def __init__(self, engine: Engine, windows: Sequence[LocalWindow]) -> None:
+        self._windows, self._world_size = windows, engine.world_size
+        self._sums = torch.tensor([[*_quantities(window), window.loss_sum] for window in windows], dtype=torch.float64)
+        ticks = [[round(value / TICK_SECONDS) for value in _quantities(window)] for window in windows]
+        extremes = [[tick << RANK_BITS | engine.rank for tick in row] + [-tick for tick in row] for row in ticks]
+        self._extremes = torch.tensor(extremes, dtype=torch.int64)
+        # Named by their number, too: Horovod remembers the shape that belongs to a name.
         self._works = (
-            engine.reduce_async(self._sums, "sum", "window.sums"),
-            engine.reduce_async(self._extremes, "max", "window.extremes"),
+            engine.reduce_async(self._sums, "sum", f"window.sums.{len(windows)}"),
+            engine.reduce_async(self._extremes, "max", f"window.extremes.{len(windows)}"),
         )
 
-    def result(self) -> Window:
-        """The window over all ranks; waits for the collectives."""
+    def result(self) -> list[Window]:
+        """The windows over all ranks; waits for the collectives."""
         for work in self._works:
             work.wait()
-        sums, extremes = self._sums.tolist(), self._extremes.tolist()
+        rows = zip(self._windows, self._sums.tolist(), self._extremes.tolist(), strict=True)
+        return [self._over_ranks(window, sums, extremes) for window, sums, extremes in rows]
+
+    def _over_ranks(self, window: LocalWindow, sums: list[float], extremes: list[int]) -> Window:
         spreads = {
             quantity: Spread(
                 mean=sums[number] / self._world_size,
@@ -67,7 +72,6 @@ class Reduction:
             )
             for number, quantity in enumerate(QUANTITIES)
         }
-        window = self._window
         return Window(
             first_step=window.first_step,
             steps=len(window.step_seconds),
@@ -82,20 +86,42 @@ class Reduction:
         )
 
 
+def _quantities(window: LocalWindow) -> list[float]:
+    phases = [window.phases[phase] for phase in PHASES]
+    return [*phases, sum(phases)]
+
+
 class WindowStream:
-    """Takes local windows in, hands whole ones on, one window later."""
+    """Takes local windows in, hands whole ones on while later ones train."""
 
     def __init__(self, engine: Engine, listener: Callable[[Window], None]) -> None:
         self._engine, self._listener = engine, listener
+        self._waiting: list[LocalWindow] = []
+        self._together = 1
+        """Windows of one reduction: as many as begin in `REDUCTION_SECONDS`, by what all ranks know of the last one."""
         self._under_way: Reduction | None = None
 
     def push(self, window: LocalWindow) -> None:
-        """Start to reduce a window; the one before is handed to the listener. All ranks call it."""
-        self.flush()
-        self._under_way = Reduction(self._engine, window)
+        """Take in a window. All ranks call it; now and then it starts a reduction and hands on the one before."""
+        self._waiting.append(window)
+        if len(self._waiting) >= self._together:
+            self._start()
 
     def flush(self) -> None:
-        """Hand on the window that is still under way."""
-        if self._under_way is not None:
-            self._listener(self._under_way.result())
-            self._under_way = None
+        """Hand on all windows that are not whole yet. All ranks call it."""
+        if self._waiting:
+            self._start()
+        self._collect()
+
+    def _start(self) -> None:
+        self._collect()
+        self._under_way, self._waiting = Reduction(self._engine, self._waiting), []
+
+    def _collect(self) -> None:
+        if self._under_way is None:
+            return
+        windows, self._under_way = self._under_way.result(), None
+        self._together = math.ceil(REDUCTION_SECONDS / max(windows[-1].seconds.max, TICK_SECONDS))
+        self._together = min(self._together, MOST_TOGETHER)
+        for window in windows:
+            self._listener(window)

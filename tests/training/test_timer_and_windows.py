@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from hpc_dl.comm.base import Done
+from hpc_dl.comm.base import Done, Op, Work
 from hpc_dl.comm.single import SingleEngine
 from hpc_dl.scaling.records import PHASES, Window
 from hpc_dl.training.timer import StepTimer
@@ -81,10 +82,10 @@ def test_a_window_keeps_mean_extremes_and_the_slowest_rank() -> None:
     reductions = []
     for rank, seconds in enumerate((2.0, 6.0, 4.0)):
         engine.rank = rank
-        reductions.append(Reduction(engine, _window(seconds)))
+        reductions.append(Reduction(engine, [_window(seconds)]))
     engine.settle()
     for reduction in reductions:
-        window = reduction.result()
+        (window,) = reduction.result()
         assert window.seconds.mean == pytest.approx(4.0)
         assert window.seconds.min == pytest.approx(2.0, abs=1e-6)
         assert window.seconds.max == pytest.approx(6.0, abs=1e-6)
@@ -96,8 +97,8 @@ def test_a_window_keeps_mean_extremes_and_the_slowest_rank() -> None:
 def test_the_largest_rank_and_a_window_of_days_fit_into_64_bits() -> None:
     engine = ThreeRanks()
     engine.rank = 127_487
-    reduction = Reduction(engine, _window(5 * 86400.0))
-    window = reduction.result()
+    reduction = Reduction(engine, [_window(5 * 86400.0)])
+    (window,) = reduction.result()
     assert window.seconds.max == pytest.approx(5 * 86400.0)
     assert window.seconds.max_rank == 127_487
 
@@ -110,3 +111,22 @@ def test_a_stream_hands_windows_on_one_later_and_in_order() -> None:
     assert [window.seconds.max for window in heard] == pytest.approx([1.0, 2.0])
     stream.flush()
     assert [window.seconds.max for window in heard] == pytest.approx([1.0, 2.0, 3.0])
+
+
+def test_short_windows_share_a_reduction_about_once_a_second() -> None:
+    started: list[int] = []
+
+    class Counting(SingleEngine):
+        def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
+            started.append(len(tensor))
+            return super().reduce_async(tensor, op, name)
+
+    heard: list[Window] = []
+    stream = WindowStream(Counting(), heard.append)
+    seconds = [0.25] * 10
+    for each in seconds:
+        stream.push(_window(each))
+    stream.flush()
+    assert [window.seconds.max for window in heard] == pytest.approx(seconds)
+    # Nothing is known before the second window arrives: the first two travel alone, later ones by fours.
+    assert started[::2] == [1, 1, 4, 4]
