@@ -29,6 +29,9 @@ LARGEST_FACTOR = 8
 FORM_PER_DOUBLING = 0.2
 """Standard deviation of the logarithm of true over predicted loss for each doubling of ranks beyond what was measured:
 the interquartile range over 42 published series, see docs/predict.md."""
+FORM_PER_BANDWIDTH_DOUBLING = 0.4
+"""Likewise for each doubling or halving of bandwidth: between gloo (0.15) and Horovod (0.55) on the test bed, at half and
+at twice the rate of the runs (interquartile range / 1.35 and its like, see docs/bench.md)."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class _Draw:
         self.parameters = (
             posterior.best(prior, measured) if generator is None else posterior.draw(prior, measured, generator)
         )
-        self._form = 0.0 if generator is None else float(generator.normal())
+        self._forms = (0.0, 0.0) if generator is None else tuple(generator.normal(size=2))
         self._most = max([row[0] for row in self._sizes] + [prior.most_ranks, 1])
 
     def workload(self, ranks: int) -> Workload:
@@ -124,11 +127,12 @@ class _Draw:
         return _at_ranks([(row[0], row[2]) for row in self._sizes], ranks)
 
     def step(self, ranks: int, nodes: int) -> Step:
-        """The step at a size, its loss multiplied by this draw's error of form."""
+        """The step at a size, its loss multiplied by this draw's errors of form."""
         network = self.parameters.network.scaled(1.0, 1 / self._question.bandwidth_factor)
         found = predict_step(self.workload(ranks), network, self.parameters.habits, ranks, nodes)
-        doublings = max(0.0, math.log2(ranks / self._most))
-        factor = math.exp(self._form * FORM_PER_DOUBLING * math.sqrt(doublings))
+        of_ranks = FORM_PER_DOUBLING * math.sqrt(max(0.0, math.log2(ranks / self._most)))
+        of_bandwidth = FORM_PER_BANDWIDTH_DOUBLING * math.sqrt(abs(math.log2(self._question.bandwidth_factor)))
+        factor = math.exp(self._forms[0] * of_ranks + self._forms[1] * of_bandwidth)
         return replace(
             found,
             exposed_seconds=found.exposed_seconds * factor,
