@@ -10,6 +10,7 @@ Each case trains the same small model in one job, without and with the delay in 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
@@ -22,11 +23,13 @@ from torch import Tensor, nn
 
 import hpc_dl
 from hpc_dl.comm import exchange, wrap
+from hpc_dl.comm.single import SingleEngine
 from hpc_dl.data.base import Arrays, Batch, Data
 from hpc_dl.data.sharding import Indices
 from hpc_dl.scaling.records import PHASES, LogWriter, Window, from_line
 from hpc_dl.session import Session
 from hpc_dl.settings import DeviceSettings, ExchangeSettings, LogSettings, Settings, TrainingSettings
+from hpc_dl.training.recorder import Recorder
 from hpc_dl.training.trainer import Trainer
 
 SLOW_RANK = 1
@@ -60,8 +63,8 @@ class SlowOnOneRank(nn.Linear):
 
 
 class SlowExchange(exchange.GradientExchange):
-    def _collect(self, bucket: exchange.Bucket) -> None:
-        super()._collect(bucket)
+    def finish(self) -> None:
+        super().finish()
         time.sleep(now.exchange / 1000)  # behind the wait: before it, the sum would go on meanwhile
 
 
@@ -82,6 +85,7 @@ def main() -> None:
                 f"({100 * (row['found_ms'] / row['asked_ms'] - 1):+.1f} %); parts sum to the step within "
                 f"{100 * row['sum_error']:.2f} %; slowest rank {row['slowest_rank']}"
             )
+        print(f"the split and its log cost {1e6 * _cost_seconds(session):.0f} us a step on rank 0, its two sums apart")
         if options.json:
             options.json.write_text(json.dumps(rows))
 
@@ -110,6 +114,19 @@ def _measure(session: Session, loader: float, one_rank: float, in_exchange: floa
                 }
             )
     return rows
+
+
+def _cost_seconds(session: Session, steps: int = 5000) -> float:
+    """Of laps, windows and their lines in the log, per step, with nothing else in the step."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(LogWriter(Path(folder))) as log:
+        recorder = Recorder(SingleEngine(), session.device, LogSettings(progress="none"), steps, log)
+        begun = time.perf_counter()
+        for number in range(steps):
+            for phase in PHASES:
+                recorder.timer.lap(phase)
+            recorder.step(number, 0, 1, torch.ones(()), 0.1)
+        recorder.settle()
+        return (time.perf_counter() - begun) / steps
 
 
 def _train(session: Session, delays: Delays, steps: int) -> list[Window]:
