@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,8 @@ COMMANDS = {
     "doctor": "check this place, or explain a failed job's log",
 }
 USER_ERROR = 2
+SOME_WERE_LEFT = 141
+"""As of a command that dies by SIGPIPE."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in COMMANDS:
             raise HpcDlError(f"hpc-dl {words[0]}", "no such command", nearest(words[0], COMMANDS))
         command = importlib.import_module(f"hpc_dl.commands.{words[0]}")
-        return int(command.main(words[1:], environment()))
+        code = int(command.main(words[1:], environment()))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `hpc-dl ... | head` has read enough; nothing more may be written, at exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOME_WERE_LEFT
     except HpcDlError as error:
         print(f"hpc-dl: {error}", file=sys.stderr)
         return USER_ERROR

@@ -20,6 +20,9 @@ from hpc_dl.errors import HpcDlError
 WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 """Integer type by element size, to read the very bits."""
 
+CHUNK_WORDS = 2**22
+"""Summed at a time, so that checking a large embedding takes no multiple of its memory."""
+
 
 @torch.no_grad()
 def check_agreement(model: nn.Module, engine: Engine, step: int) -> None:
@@ -51,9 +54,13 @@ def check_agreement(model: nn.Module, engine: Engine, step: int) -> None:
 
 def checksum(tensor: Tensor) -> Tensor:
     """A 64-bit sum of the tensor's bits, each word weighted by an odd number that depends on its place."""
-    words = tensor.detach().contiguous().view(-1).view(WORDS[tensor.element_size()]).to(torch.int64)
-    weights = torch.arange(len(words), device=words.device) * 0x9E3779B1 | 1
-    return (words * weights).sum() >> 1  # one bit off, so that the negative exists
+    words = tensor.detach().contiguous().view(-1).view(WORDS[tensor.element_size()])
+    total = torch.zeros((), dtype=torch.int64, device=words.device)
+    for start in range(0, len(words), CHUNK_WORDS):
+        part = words[start : start + CHUNK_WORDS].to(torch.int64)
+        weights = torch.arange(start, start + len(part), device=words.device) * 0x9E3779B1 | 1
+        total += (part * weights).sum()
+    return total >> 1  # one bit off, so that the negative exists
 
 
 @torch.no_grad()
