@@ -32,6 +32,18 @@ class Done:
         return None
 
 
+class CopiedBack:
+    """A collective on a copy of a tensor, where the engine can reach it; waiting for it brings the result back."""
+
+    def __init__(self, tensor: Tensor, copy: Tensor, work: Work) -> None:
+        self._tensor, self._copy, self._work = tensor, copy, work
+
+    def wait(self) -> None:
+        self._work.wait()
+        if self._copy is not self._tensor:
+            self._tensor.copy_(self._copy)
+
+
 class Engine(ABC):
     """How ranks talk. All ranks call the same methods in the same order."""
 

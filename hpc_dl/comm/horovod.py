@@ -38,7 +38,8 @@ class HorovodEngine(Engine):
     def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
         hvd.init()
         self.rank, self.world_size = hvd.rank(), hvd.size()
-        self.backend = "nccl" if device.name == "cuda" else "mpi" if hvd.mpi_enabled() else "gloo"
+        nccl = device.name == "cuda" and hvd.nccl_built()
+        self.backend = "nccl" if nccl else "mpi" if hvd.mpi_enabled() else "gloo"
 
     def stop(self) -> None:
         hvd.shutdown()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hpc_dl.cluster.rank import RankRecord
-from hpc_dl.comm.base import Engine, Op, Work
+from hpc_dl.comm.base import CopiedBack, Engine, Op, Work
 from hpc_dl.devices.cpu import Cpu
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class HostStaging(Engine):
         self._engine = engine
         self.name = engine.name  # type: ignore[misc]
         self.supports_adasum = engine.supports_adasum  # type: ignore[misc]
+        self.least_buckets = engine.least_buckets  # type: ignore[misc]
 
     def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
         self._engine.start(record, Cpu(torch, None, "host staging"), environ, timeout_seconds)
@@ -42,11 +43,11 @@ class HostStaging(Engine):
 
     def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
         host = tensor.to("cpu")
-        return _Staged(tensor, host, self._engine.reduce_async(host, op, name))
+        return CopiedBack(tensor, host, self._engine.reduce_async(host, op, name))
 
     def adasum_async(self, tensor: Tensor, name: str) -> Work:
         host = tensor.to("cpu")
-        return _Staged(tensor, host, self._engine.adasum_async(host, name))
+        return CopiedBack(tensor, host, self._engine.adasum_async(host, name))
 
     def broadcast_bytes(self, tensor: Tensor, root: int, name: str) -> None:
         host = tensor.to("cpu")
@@ -59,15 +60,3 @@ class HostStaging(Engine):
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
         return self._engine.broadcast(value, root)
-
-
-class _Staged:
-    """A reduction of the host's copy; waiting for it brings the result back."""
-
-    def __init__(self, tensor: Tensor, host: Tensor, work: Work) -> None:
-        self._tensor, self._host, self._work = tensor, host, work
-
-    def wait(self) -> None:
-        self._work.wait()
-        if self._host is not self._tensor:
-            self._tensor.copy_(self._host)

@@ -15,7 +15,7 @@ from torch import Tensor
 from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.cluster.rendezvous import Address, find_address
 from hpc_dl.comm import mpi
-from hpc_dl.comm.base import Engine, Op, Work
+from hpc_dl.comm.base import CopiedBack, Engine, Op, Work
 from hpc_dl.errors import HpcDlError
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class TorchEngine(Engine):
     def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
         if tensor.device.type == self._device.type:
             return dist.all_reduce(tensor, op=OPS[op], async_op=True)
-        return _Staged(tensor, self._device, op)
+        moved = tensor.to(self._device)
+        return CopiedBack(tensor, moved, dist.all_reduce(moved, op=OPS[op], async_op=True))
 
     def broadcast_bytes(self, tensor: Tensor, root: int, name: str) -> None:
         moved = tensor.to(self._device)
@@ -89,19 +90,6 @@ class TorchEngine(Engine):
         values = [value]
         dist.broadcast_object_list(values, src=root, device=self._device)
         return values[0]
-
-
-class _Staged:
-    """A reduction of a tensor that lives elsewhere than the backend can reach."""
-
-    def __init__(self, tensor: Tensor, device: torch.device, op: Op) -> None:
-        self._tensor = tensor
-        self._moved = tensor.to(device)
-        self._work = dist.all_reduce(self._moved, op=OPS[op], async_op=True)
-
-    def wait(self) -> None:
-        self._work.wait()
-        self._tensor.copy_(self._moved)
 
 
 def _agree_through_mpi(record: RankRecord) -> Address:
