@@ -10,7 +10,7 @@ ulimit -n "$(ulimit -Hn)" 2> /dev/null # oneCCL and NCCL hold a file descriptor 
 if [[ ${SLURM_STEP_ID:-} ]]; then
     local_rank=$SLURM_LOCALID
 else
-    local_rank=${PALS_LOCAL_RANKID:-${OMPI_COMM_WORLD_LOCAL_RANK:-${MPI_LOCALRANKID:-${LOCAL_RANK:-0}}}}
+    local_rank=${PALS_LOCAL_RANKID:-${PMI_LOCAL_RANK:-${OMPI_COMM_WORLD_LOCAL_RANK:-${MPI_LOCALRANKID:-${LOCAL_RANK:-0}}}}}
 fi
 
 if [[ ${HPC_DL_ONE_DEVICE:-} ]]; then

@@ -126,6 +126,7 @@ def rank(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
     "environ",
     [
         {"PALS_LOCAL_RANKID": "1"},
+        {"PMI_LOCAL_RANK": "1"},
         {"MPI_LOCALRANKID": "1"},
         {"OMPI_COMM_WORLD_LOCAL_RANK": "1"},
         {"LOCAL_RANK": "1"},
