@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -46,11 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `hpc-dl ... | head` has read enough; nothing more may be written, at exit neither
+        if not _reader_has_left():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_WERE_LEFT
     except HpcDlError as error:
         print(f"hpc-dl: {error}", file=sys.stderr)
         return USER_ERROR
+
+
+def _reader_has_left() -> bool:
+    """Is it stdout that broke, rather than a pipe of the command's own?"""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def _overview() -> str:

@@ -182,7 +182,10 @@ class GradientExchange:
 def make_buckets(
     parameters: list[Parameter], bucket_bytes: int, least: int = 1, flagged: bool = True, name: str = "gradients"
 ) -> list[Bucket]:
-    """Cut parameters into at least so many buckets, the last registered first; one holds one type on one device."""
+    """Cut parameters into buckets of one type on one device, the last registered first.
+
+    A bucket holds at most `bucket_bytes`, and the `least`-th part of all, unless a single parameter is larger.
+    """
     bucket_bytes = min(bucket_bytes, _bytes(parameters) // least)
     groups: list[list[Parameter]] = []
     filling: dict[tuple[torch.dtype, torch.device], list[Parameter]] = {}

@@ -164,7 +164,7 @@ def from_line(line: str) -> Record:
 
 
 class LogWriter:
-    """Appends records to a run's log; each line is flushed, so a killed run loses at most one."""
+    """Appends records to a run's log; each line is flushed, so what was written survives a kill."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ FORM_PER_DOUBLING = 0.2
 the interquartile range over 42 published series, see docs/predict.md."""
 FORM_PER_BANDWIDTH_DOUBLING = 0.4
 """Likewise for each doubling or halving of bandwidth: between gloo (0.15) and Horovod (0.55) on the test bed, at half
-and at twice the rate of the runs (interquartile range / 1.35 and its like, see docs/bench.md)."""
+and at twice the rate of the runs (median absolute error / 0.67). Chosen on the sweep of docs/bench.md."""
 
 
 @dataclass(frozen=True)
