@@ -45,11 +45,11 @@ LINE = re.compile(
 class Expectation:
     """What the docstring of a recipe's module promises, in a line such as
 
-    hpc-dl train NAME    10 s of one core    accuracy >= 0.98    on what
+    hpc-dl train NAME    10 s on two cores    accuracy >= 0.98    on what
     """
 
     time: str
-    """Processor time of one rank with one thread, start included, measured on a busy machine (AMD EPYC)."""
+    """By the clock, of one process on two cores (AMD EPYC) that have nothing else to do, start included."""
     metric: str
     """Last part of a metric's name or import path; "parameters" for the number of trainable parameters."""
     relation: str

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A language model of 1.1 million parameters learns to continue Python source text, byte by byte.
 
-    hpc-dl train gpt               580 s on two cores    bits_per_token <= 3.0    bits per byte of held-back files
+    hpc-dl train gpt               226 s on two cores    bits_per_token <= 3.0    bits per byte of held-back files
 
 `gpt` writes sample.txt and keeps a checkpoint, for `python -m hpc_dl.after.gpt RUN_FOLDER "def main("`.
 """

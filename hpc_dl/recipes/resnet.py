@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Residual networks at an eighth of their width on Fashion-MNIST, and plain ones beside them.
 
-    hpc-dl train resnet18     45 s of one core    accuracy >= 0.83    Fashion-MNIST, 10,000 images, 3 epochs
-    hpc-dl train resnet34     89 s of one core    accuracy >= 0.81    as above
-    hpc-dl train resnet50     68 s of one core    accuracy >= 0.75    3,000 images, 4 epochs
-    hpc-dl train resnet101    430 s of one core   accuracy >= 0.70    as above, beside other work
-    hpc-dl train resnet152    650 s of one core   accuracy >= 0.65    as above; by its depth, not measured
-    hpc-dl train plain18      40 s of one core    accuracy >= 0.80    10,000 images, 3 epochs, no shortcuts
-    hpc-dl train plain34      80 s of one core    accuracy >= 0.70    as above: deeper, and worse
+    hpc-dl train resnet18     33 s on two cores    accuracy >= 0.83    Fashion-MNIST, 10,000 images, 3 epochs
+    hpc-dl train resnet34     46 s on two cores    accuracy >= 0.81    as above
+    hpc-dl train resnet50     41 s on two cores    accuracy >= 0.75    3,000 images, 4 epochs
+    hpc-dl train resnet101    58 s on two cores    accuracy >= 0.70    as above
+    hpc-dl train resnet152    82 s on two cores    accuracy >= 0.65    as above
+    hpc-dl train plain18      28 s on two cores    accuracy >= 0.80    10,000 images, 3 epochs, no shortcuts
+    hpc-dl train plain34      41 s on two cores    accuracy >= 0.70    as above: deeper, and worse
 
 ResNet-50 in full is the recipe resnet50_synthetic.
 """
