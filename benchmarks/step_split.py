@@ -31,6 +31,7 @@ from hpc_dl.session import Session
 from hpc_dl.settings import DeviceSettings, ExchangeSettings, LogSettings, Settings, TrainingSettings
 from hpc_dl.training.recorder import Recorder
 from hpc_dl.training.trainer import Trainer
+from hpc_dl.training.watch import Watch
 
 SLOW_RANK = 1
 
@@ -119,7 +120,7 @@ def _measure(session: Session, loader: float, one_rank: float, in_exchange: floa
 def _cost_seconds(session: Session, steps: int = 5000) -> float:
     """Of laps, windows and their lines in the log, per step, with nothing else in the step."""
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(LogWriter(Path(folder))) as log:
-        recorder = Recorder(SingleEngine(), session.device, LogSettings(progress="none"), steps, log)
+        recorder = Recorder(SingleEngine(), session.device, LogSettings(progress="none"), steps, log, Watch())
         begun = time.perf_counter()
         for number in range(steps):
             for phase in PHASES:

@@ -32,6 +32,7 @@ from hpc_dl.training.largest_batch import largest_local_batch
 from hpc_dl.training.step import Loss
 from hpc_dl.training.sync_batchnorm import convert
 from hpc_dl.training.trainer import Outcome, Trainer
+from hpc_dl.training.watch import Watch, job_end
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,22 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
         log = _open_log(settings, session, folder, task)
         if settings.device.compile:
             task.model.compile()  # in place: the names in checkpoints stay
-        trainer = Trainer(task.model, optimizer, task.loss, session, settings, folder, task.metrics, log)
+        watch = Watch(settings.checkpoint, job_end(environ))
+        trainer = Trainer(task.model, optimizer, task.loss, session, settings, folder, task.metrics, log, watch)
         outcome = trainer.fit(task.data, startup_seconds=time.time() - started_seconds)
-        if settings.task.after:
+        if settings.task.after and outcome.reason == "finished":
             import_object(settings.task.after, "task.after")(task.model, session, folder)
         if session.rank == 0:
-            print(f"run folder: {folder}", flush=True)
+            print(_last_words(outcome, folder), flush=True)
         return outcome
+
+
+def _last_words(outcome: Outcome, folder: Path) -> str:
+    where = f"run folder: {folder}"
+    if outcome.reason == "finished":
+        return where
+    step = outcome.position.step
+    return f"stopped after step {step}, with a checkpoint: {outcome.why}; --checkpoint.resume auto goes on\n{where}"
 
 
 def build_task(settings: Settings, session: Session) -> Task:

@@ -235,6 +235,11 @@ class CheckpointSettings:
     """Write a checkpoint after so many epochs; 0 for none."""
     every_steps: int = 0
     """Write a checkpoint after so many steps; 0 for none."""
+    every_minutes: float = 15.0
+    """Write a checkpoint after so many minutes; 0 for none."""
+    stop_seconds: float = 60.0
+    """Stop, with a checkpoint, so long before the scheduler ends the job (HPC_DL_JOB_END), or earlier by the time that
+    agreeing on it takes. What is left is for writing the checkpoint and the report."""
     keep: int = 2
     """How many checkpoints stay."""
     last: bool = True
@@ -245,6 +250,8 @@ class CheckpointSettings:
     def __post_init__(self) -> None:
         _not_negative("checkpoint.every_epochs", self.every_epochs)
         _not_negative("checkpoint.every_steps", self.every_steps)
+        _not_negative("checkpoint.every_minutes", self.every_minutes)
+        _not_negative("checkpoint.stop_seconds", self.stop_seconds)
         _positive("checkpoint.keep", self.keep)
 
 

@@ -80,6 +80,20 @@ port_of_job() { # NUMBER: the same port for all ranks, another one for each job;
     echo $((10000 + 10#${number:-0} % 20000))
 }
 
+slurm_job_end() { # when Slurm is going to end this job, in seconds since 1970; nothing where it does not say
+    local end
+    end=$(scontrol show job -o "$SLURM_JOB_ID" 2> /dev/null | grep -o ' EndTime=[^ ]*') &&
+        date -d "${end#*=}" +%s 2> /dev/null
+}
+
+pbs_job_end() { # [HH:MM:SS]: the same of PBS, which counts from the start of this shell; the limit where qstat says none
+    local limit qstat
+    qstat=$(command -v qstat || { source /etc/pbs.conf && echo "$PBS_EXEC/bin/qstat"; } 2> /dev/null)
+    limit=$("${qstat:-qstat}" -f "${PBS_JOBID:-}" 2> /dev/null | sed -n 's/^ *Resource_List.walltime = //p')
+    [[ ${limit:-${1:-}} =~ ^([0-9]+):([0-9]+):([0-9]+)$ ]] || return
+    echo $(($(date +%s) - SECONDS + 10#${BASH_REMATCH[1]} * 3600 + 10#${BASH_REMATCH[2]} * 60 + 10#${BASH_REMATCH[3]}))
+}
+
 match_mpi_to_slurm() { # where the site names no MPI type, ranks would not find each other: MPICH speaks pmi2
     if scontrol show config 2> /dev/null | grep -q '^MpiDefault *= *none'; then
         default SLURM_MPI_TYPE pmi2
@@ -96,10 +110,33 @@ check_nccl_plugin() { # NODES: without its network plugin NCCL falls back to soc
     say "no libnccl-net.so on LD_LIBRARY_PATH: NCCL may use slow sockets between nodes (docs/machines)"
 }
 
-end_training() { # STATUS: report a training that came to its end, explain one that did not, and leave with its status
+how_it_ended() { # finished or stopped, as the last line of the run's log says; nothing where it has no end
+    tail -n 1 "$HPC_DL_RUN_FOLDER/log.jsonl" 2> /dev/null |
+        sed -n 's/^{"kind":"end".*"reason":"\([a-z]*\)".*/\1/p'
+}
+
+go_on() { # COMMAND ...: start this job again where there is a command for it, and where this time it did a step
+    (($# > 0)) || { say "to go on, submit it again with --checkpoint.resume auto and the same run folder" && exit 0; }
+    tail -n 1 "$HPC_DL_RUN_FOLDER/log.jsonl" | grep -q '"steps":[1-9]' || stop "it did not do a single step: not started again"
+    say "it goes on: $*"
+    "$@"
+    exit # at once: Slurm ends this shell
+}
+
+leave_finished() { # a job that was to go on with a training which the job before has finished has nothing to do
+    [[ $(how_it_ended) == finished ]] || return 0
+    say "finished already: $HPC_DL_RUN_FOLDER"
+    exit 0
+}
+
+end_training() { # STATUS [COMMAND ...]: report a training that ended, explain one that did not, and leave with its status
     if (($1 != 0)); then
         say "training ended with status $1. The first message of a rank in this log is the cause; 'hpc-dl doctor LOG' reads it" >&2
         exit "$1"
+    fi
+    if [[ $(how_it_ended) == stopped ]]; then
+        say "stopped before its end, with a checkpoint: $HPC_DL_RUN_FOLDER"
+        go_on "${@:2}"
     fi
     python -m hpc_dl.cli report "$HPC_DL_RUN_FOLDER" --output "$HPC_DL_RUN_FOLDER/report" ||
         say "training finished, but its report failed; repeat: hpc-dl report $HPC_DL_RUN_FOLDER" >&2

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent / "hpc_dl"
 FLOORS = {
     "errors": 0,
     "environment": 0,
+    "signals": 0,
     "settings": 1,
     "cluster": 1,
     "arguments": 2,

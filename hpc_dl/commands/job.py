@@ -7,6 +7,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpc_dl import arguments as settings_files
@@ -15,7 +16,7 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.jobs import environment, options, script
 from hpc_dl.jobs.check import check
 from hpc_dl.jobs.rules import violations
-from hpc_dl.jobs.submit import Job, cancel, prepare, refuse_used_folder, status, submit, submitted
+from hpc_dl.jobs.submit import Job, Submitted, cancel, prepare, refuse_used_folder, status, submit, submitted
 from hpc_dl.jobs.words import command
 
 
@@ -44,15 +45,16 @@ def _submit(chosen: argparse.Namespace, environ: Mapping[str, str], words: Seque
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(chosen.folder or f"runs/{name}-{machine.name}-{chosen.nodes}nodes-{stamp}").resolve()
     request = options.request_of(chosen, chosen.nodes, str(Path.cwd()), str(folder))
-    if not chosen.rerun:
-        refuse_used_folder(folder)
+    request = replace(request, chain=chosen.chain)
     settings = read_settings(chosen.train[0], chosen.train[1:])
+    if not request.resumes and settings.checkpoint.resume == "never":
+        refuse_used_folder(folder)
     check(request, machine, settings, _warn if chosen.force else None)
     job = prepare(request, machine, settings_files.to_toml(settings), ["hpc-dl", "job", *words])
     if chosen.dry_run:
         _print_job(job)
         return 0
-    print(f"{submit(job, environ)}  {folder}")
+    print(f"{' '.join(submit(job, environ))}  {folder}")
     return 0
 
 
@@ -61,7 +63,8 @@ def _warn(text: str) -> None:
 
 
 def _print_job(job: Job) -> None:
-    print(f"# Nothing was submitted. The folder would be {job.folder}, the command there: {command(job.words)}")
+    times = f", {job.chain} times, each after the one before" if job.chain > 1 else ""
+    print(f"# Nothing was submitted. The folder would be {job.folder}, the command there: {command(job.words)}{times}")
     for name, text in job.files.items():
         print(
             f"\n# --- {name}, {len(text.splitlines())} lines" + ("" if name.startswith("launch/") else f"\n{text}"),
@@ -71,20 +74,24 @@ def _print_job(job: Job) -> None:
 
 
 def _status(chosen: argparse.Namespace, environ: Mapping[str, str], words: Sequence[str]) -> int:
-    for folder in chosen.folder:
-        job = submitted(folder)
+    for job in _jobs(chosen.folder):
         found = status(job, environ)
         code = "" if found.exit_code is None else f", exit status {found.exit_code}"
-        print(f"{job.job_id}  {found.state} ({found.raw}{code})  {found.detail or folder}")
+        print(f"{job.job_id}  {found.state} ({found.raw}{code})  {found.detail or job.folder}")
     return 0
 
 
 def _cancel(chosen: argparse.Namespace, environ: Mapping[str, str], words: Sequence[str]) -> int:
-    for folder in chosen.folder:
-        job = submitted(folder)
-        cancel(job, environ)
-        print(f"{job.job_id}  cancelled")
+    for job in reversed(_jobs(chosen.folder)):  # the end of a chain first: it would start when its beginning is gone
+        found = status(job, environ)
+        if not found.over:
+            cancel(job, environ)
+        print(f"{job.job_id}  {f'over already ({found.raw})' if found.over else 'cancelled'}")
     return 0
+
+
+def _jobs(folders: Sequence[Path]) -> list[Submitted]:
+    return [job for folder in folders for job in submitted(folder)]
 
 
 def _environment(chosen: argparse.Namespace, environ: Mapping[str, str], words: Sequence[str]) -> int:
@@ -102,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_show)
     sub = verbs.add_parser("submit", help="check a request, write the run's folder and submit")
     sub.add_argument("--folder", default="", metavar="PATH", help="the run's folder (default: a new one under runs/)")
+    sub.add_argument(
+        "--chain", type=int, default=1, metavar="N", help="submit N jobs, each going on where the one before stopped"
+    )
     sub.add_argument("--dry-run", action="store_true", help="check, and show everything that would be written and run")
     options.add_options(sub)
     sub.set_defaults(run=_submit)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from hpc_dl.data.base import Batch, Source
 from hpc_dl.data.sharding import Indices, Plan
 from hpc_dl.errors import HpcDlError
+from hpc_dl.signals import outlive_sigterm, withheld
 
 
 class MapStyle:
@@ -68,6 +69,7 @@ class Loader:
                 num_workers=workers,
                 persistent_workers=True,
                 multiprocessing_context="forkserver",
+                worker_init_fn=_init_worker,
             )
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
@@ -79,7 +81,9 @@ class Loader:
                 yield *self._source.batch(indices), global_size
             return
         self._steps.epoch, self._steps.steps = epoch, steps
-        for step, (inputs, target) in zip(steps, self._processes, strict=True):
+        with withheld():  # the first time this starts them
+            batches = iter(self._processes)
+        for step, (inputs, target) in zip(steps, batches, strict=True):
             yield inputs, target, self._plan.batch(epoch, step)[1]
 
 
@@ -110,6 +114,10 @@ class _Indexed(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self._source)
+
+
+def _init_worker(_: int) -> None:
+    outlive_sigterm()
 
 
 def _within_affinity(workers: int) -> int:

@@ -32,6 +32,7 @@ class Pbs(Scheduler):
         nodes_granted="",
         devices="",
         port='"${PBS_JOBID%%.*}"',
+        again="",
     )
 
     def directives(self, request: Request, machine: Machine) -> list[str]:
@@ -51,8 +52,14 @@ class Pbs(Scheduler):
         lines += carried_words((*machine.job.directives, *request.directives), "directive")
         return _last_counts(lines)
 
-    def submit_words(self, script: str) -> list[str]:
-        return ["qsub", script]
+    def job_end(self, request: Request, machine: Machine) -> str:
+        """Aurora's compute nodes have no qstat on PATH (ezpz, pbs.py, 2026). What was asked for stands in, unless
+        options of qsub may still override it."""
+        limits = re.findall(r"\bwalltime=([0-9:]+)", "\n".join(self.directives(request, machine)))
+        return f"pbs_job_end {limits[-1]}" if request.train and limits else "pbs_job_end"
+
+    def submit_words(self, script: str, after: str = "") -> list[str]:
+        return ["qsub", *(["-W", f"depend=afterany:{after}"] if after else []), script]
 
     def read_job_id(self, output: str) -> str:
         """qsub prints "1234.server"; arrays are "1234[].server"."""

@@ -35,12 +35,19 @@ class Request:
     """Each rank sees its own device only."""
     rerun: bool = False
     """The scheduler may start the job again, which then goes on from its newest checkpoint."""
+    chain: int = 1
+    """So many jobs, each waiting for the one before and going on from its newest checkpoint."""
     directives: tuple[str, ...] = ()
     """Further options of sbatch or qsub, such as --mail-user=me@site."""
     work_folder: str = ""
     """Where relative paths of `train` start; empty: the folder of submission."""
     run_folder: str = ""
     """Where log, settings and checkpoints go; empty: chosen in the job from its name and number."""
+
+    @property
+    def resumes(self) -> bool:
+        """Does the training go on from a checkpoint where there is one?"""
+        return self.rerun or self.chain > 1
 
 
 def complete(request: Request, machine: Machine) -> Request:

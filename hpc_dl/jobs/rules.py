@@ -60,6 +60,16 @@ def _queue(request: Request, machine: Machine) -> Iterator[Violation]:
             break
 
 
+def _chain(request: Request, machine: Machine) -> Iterator[Violation]:
+    if request.chain < 1:
+        yield Violation("a chain has at least 1 job", f"a chain of {request.chain}", "--chain 1", "arithmetic")
+    for queue in machine.queues:
+        if queue.name == request.queue and 0 < queue.max_jobs < request.chain:
+            rule = f"{queue.name} takes {queue.max_jobs} jobs of a user"
+            yield Violation(rule, f"a chain of {request.chain}", f"--chain {queue.max_jobs}", _source(queue))
+            break
+
+
 def _account(request: Request, machine: Machine) -> Iterator[Violation]:
     if machine.job.account_required and not request.account:
         yield Violation("a job names its project", "no account", "--account PROJECT", _source(machine.job))
@@ -139,6 +149,7 @@ def _directives(request: Request, machine: Machine) -> Iterator[Violation]:
 RULES: tuple[Rule, ...] = (
     _size,
     _queue,
+    _chain,
     _account,
     _constraint,
     _file_systems,

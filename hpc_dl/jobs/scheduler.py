@@ -50,6 +50,8 @@ class JobShell:
     """Number of devices granted on the first node; empty where the scheduler does not tell."""
     port: str
     """What the port of the meeting place is computed from."""
+    again: str
+    """Command that makes the scheduler start this job again; empty where a job cannot ask for it."""
 
 
 class Scheduler(ABC):
@@ -67,8 +69,17 @@ class Scheduler(ABC):
         """The options at the top of the script, without the marker; refuses what a directive cannot carry."""
 
     @abstractmethod
-    def submit_words(self, script: str) -> list[str]:
-        """The command that submits a script; run in the run's folder, where the job's output goes."""
+    def submit_words(self, script: str, after: str = "") -> list[str]:
+        """The command that submits a script; run in the run's folder, where the job's output goes.
+
+        Args:
+            script: Its file.
+            after: The number of a job that has to be over first, however it ends.
+        """
+
+    @abstractmethod
+    def job_end(self, request: Request, machine: Machine) -> str:
+        """Command of the script that prints when the job is going to be ended, in seconds since 1970."""
 
     @abstractmethod
     def read_job_id(self, output: str) -> str:

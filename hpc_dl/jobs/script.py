@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from hpc_dl.cluster.machine import Machine, Stack
-from hpc_dl.cluster.variables import EXPECTED_WORLD_SIZE, MACHINE, RUN_FOLDER
+from hpc_dl.cluster.variables import EXPECTED_WORLD_SIZE, JOB_END, MACHINE, RUN_FOLDER
 from hpc_dl.jobs.launch_command import Launch, launch_words
 from hpc_dl.jobs.request import Request, complete
 from hpc_dl.jobs.scheduler import Scheduler
@@ -31,7 +31,7 @@ def render(request: Request, machine: Machine) -> str:
         ["# Software", *_software(request, machine)],
         ["# Nodes and ranks", *_nodes(request, machine, scheduler)],
         ["# Environment of all ranks", *_environment(request, machine, scheduler)],
-        ["# Train, then report", *_launch(request, machine)],
+        ["# Train, then report", *_launch(request, machine, scheduler)],
     ]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
@@ -119,15 +119,17 @@ def _environment(request: Request, machine: Machine, scheduler: Scheduler) -> li
         f"MASTER_ADDR=$(address_of_this_node {quote(machine.address.suffix)})",
         f"MASTER_PORT=$(port_of_job {scheduler.shell.port})",
         "export MASTER_ADDR MASTER_PORT",
+        f"{JOB_END}=$({scheduler.job_end(request, machine)})",
+        f"export {JOB_END}",
         *(['rendezvous="$MASTER_ADDR:$MASTER_PORT"'] if machine.launcher == "torchrun" else []),
     ]
 
 
-def _launch(request: Request, machine: Machine) -> list[str]:
+def _launch(request: Request, machine: Machine, scheduler: Scheduler) -> list[str]:
     bind = machine.cpu_bind(request.cpu_bind)
     program: list[Word] = ["bash", Variable("launch/rank.sh"), "python", "-m", "hpc_dl.cli", "train"]
     program += [Variable("train[@]")]
-    program += ["--checkpoint.resume", "auto"] if request.rerun else []
+    program += ["--checkpoint.resume", "auto"] if request.resumes else []
     launch = Launch(
         program=tuple(program),
         nodes=Variable("nodes"),
@@ -137,10 +139,15 @@ def _launch(request: Request, machine: Machine) -> list[str]:
         cpu_bind="none" if bind is not None else request.cpu_bind,
         cores=bind.cores if bind is not None else (),
         device_order=_device_order(request, machine) if request.one_device else (),
-        exported=("PATH", RUN_FOLDER, MACHINE, EXPECTED_WORLD_SIZE, "MASTER_ADDR", "MASTER_PORT"),
+        exported=("PATH", RUN_FOLDER, MACHINE, EXPECTED_WORLD_SIZE, "MASTER_ADDR", "MASTER_PORT", JOB_END),
     )
     words = launch_words(machine.launcher, machine.scheduler, launch)
-    return [command(words, program=len(launch.program)), "end_training $?"]
+    again = f" {scheduler.shell.again}" if request.rerun and scheduler.shell.again else ""
+    return [
+        *(["leave_finished"] if request.chain > 1 else []),
+        command(words, program=len(launch.program)),
+        f"end_training $?{again}",
+    ]
 
 
 def _device_order(request: Request, machine: Machine) -> tuple[int, ...]:

@@ -45,6 +45,7 @@ class Slurm(Scheduler):
         nodes_granted='"$SLURM_JOB_NUM_NODES"',
         devices="${SLURM_GPUS_ON_NODE:-0}",
         port='"$SLURM_JOB_ID"',
+        again='scontrol requeue "$SLURM_JOB_ID"',
     )
 
     def directives(self, request: Request, machine: Machine) -> list[str]:
@@ -70,8 +71,11 @@ class Slurm(Scheduler):
         shared = any(queue.name == request.queue and queue.max_devices for queue in machine.queues)
         return request.ranks_per_node or 1 if shared else machine.node.devices
 
-    def submit_words(self, script: str) -> list[str]:
-        return ["sbatch", "--parsable", script]
+    def job_end(self, request: Request, machine: Machine) -> str:
+        return "slurm_job_end"
+
+    def submit_words(self, script: str, after: str = "") -> list[str]:
+        return ["sbatch", "--parsable", *([f"--dependency=afterany:{after}"] if after else []), script]
 
     def read_job_id(self, output: str) -> str:
         """`--parsable` prints "1234" or "1234;cluster"."""

@@ -83,7 +83,7 @@ class Study:
                 self.say(f"{point.folder.name} ended with status {code}: see {point.folder / OUTPUT}")
             return
         try:
-            self.say(f"{point.folder.name}  job {submit(self.job(request), self.environ)}")
+            self.say(f"{point.folder.name}  job {submit(self.job(request), self.environ)[0]}")
         except HpcDlError as error:  # one size refused by the scheduler does not keep the others from running
             self.say(f"{point.folder.name}  {error}")
 

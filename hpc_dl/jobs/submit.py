@@ -34,8 +34,12 @@ class Job:
     """Name below the folder, and text."""
     words: tuple[str, ...]
     """The command of submission, given in the folder."""
+    script: str
+    """Name of its script below the folder."""
     scheduler: str
     nodes: int
+    chain: int = 1
+    """So many jobs, each after the one before."""
 
 
 def prepare(request: Request, machine: Machine, settings: str, asked: Sequence[str]) -> Job:
@@ -60,7 +64,8 @@ def prepare(request: Request, machine: Machine, settings: str, asked: Sequence[s
     files.update({f"launch/{piece}": (pieces_folder() / piece).read_text(encoding="utf-8") for piece in PIECES})
     if machine.environment:
         files[f"launch/{machine.name}.sh"] = environment.render(machine)
-    return Job(Path(request.run_folder), files, words, scheduler.name, complete(request, machine).nodes)
+    nodes = complete(request, machine).nodes
+    return Job(Path(request.run_folder), files, words, name, scheduler.name, nodes, request.chain)
 
 
 def refuse_used_folder(folder: Path) -> None:
@@ -69,18 +74,22 @@ def refuse_used_folder(folder: Path) -> None:
         raise HpcDlError(f"run folder {folder}", f"it holds a {LOG} already", "name another --folder")
 
 
-def submit(job: Job, environ: Mapping[str, str]) -> str:
-    """Write the job's files, hand its script to the scheduler, and return the job id, which is noted in the folder."""
+def submit(job: Job, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Write the job's files, hand its script to the scheduler, and return the job ids; the folder keeps them."""
     for name, text in job.files.items():
         path = job.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    output = _run(job.words, job.folder, environ)
-    job_id = SCHEDULERS[job.scheduler].read_job_id(output)
-    record = {"job_id": job_id, "scheduler": job.scheduler, "nodes": job.nodes, "words": job.words}
+    scheduler = SCHEDULERS[job.scheduler]
+    record = {"scheduler": job.scheduler, "nodes": job.nodes, "words": job.words}
     record["submitted"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    (job.folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return job_id
+    job_ids: list[str] = []
+    for _ in range(job.chain):
+        words = scheduler.submit_words(job.script, after=job_ids[-1]) if job_ids else job.words
+        job_ids.append(scheduler.read_job_id(_run(words, job.folder, environ)))
+        # After each: a chain that is refused in its middle can still be watched and cancelled.
+        (job.folder / RECORD).write_text(json.dumps({"job_ids": job_ids, **record}, indent=2) + "\n", encoding="utf-8")
+    return tuple(job_ids)
 
 
 @dataclass(frozen=True)
@@ -92,11 +101,11 @@ class Submitted:
     scheduler: str
 
 
-def submitted(folder: Path) -> Submitted:
-    """The job of a run's folder."""
+def submitted(folder: Path) -> list[Submitted]:
+    """The jobs of a run's folder: one, or a chain."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return Submitted(folder, record["job_id"], record["scheduler"])
+        return [Submitted(folder, job_id, record["scheduler"]) for job_id in record["job_ids"]]
     except (OSError, ValueError, KeyError) as error:
         remedy = "name the folder of a run that `hpc-dl job submit` or `hpc-dl sweep` submitted"
         raise HpcDlError(f"job of {folder}", f"no readable {RECORD} in it ({error})", remedy) from None

@@ -86,12 +86,12 @@ def progress(point: Point, finished: Callable[[Path], bool], ask: Callable[[Subm
         return Progress(point, "finished")
     if not (point.folder / RECORD).exists():
         tried = any((point.folder / name).exists() for name in (LOG, OUTPUT))
-        return Progress(point, "failed", "its log has no end") if tried else Progress(point, "missing")
-    job = submitted(point.folder)
+        return Progress(point, "failed", "it did not come to its end") if tried else Progress(point, "missing")
+    job = submitted(point.folder)[-1]
     status = ask(job)
     if status.state in ACTIVE:
         return Progress(point, status.state, f"job {job.job_id} {status.detail}".rstrip())
-    return Progress(point, "failed", f"job {job.job_id} ended ({status.raw}), its log has no end")
+    return Progress(point, "failed", f"job {job.job_id} ended ({status.raw}), its training did not come to its end")
 
 
 def due(states: Iterable[Progress], queue_of: Callable[[int], Queue]) -> list[Point]:

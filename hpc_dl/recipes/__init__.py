@@ -49,7 +49,8 @@ class Expectation:
     """
 
     time: str
-    """By the clock, of one process on two cores (AMD EPYC) that have nothing else to do, start included."""
+    """By the clock, of one process on two cores (AMD EPYC) that have nothing else to do, start included; of the
+    networks in full, the processor time of one sample."""
     metric: str
     """Last part of a metric's name or import path; "parameters" for the number of trainable parameters."""
     relation: str

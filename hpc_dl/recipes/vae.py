@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A variational autoencoder learns, without labels, to describe handwritten digits by two numbers and to draw new ones.
 
-    hpc-dl train vae    11 s of one core    negative_elbo <= 25.0    nats per held-back digit
+    hpc-dl train vae    10 s on two cores    negative_elbo <= 25.0    nats per held-back digit
 
 vae.png in the run's folder shows the latent plane and samples.
 """

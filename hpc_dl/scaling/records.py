@@ -125,7 +125,7 @@ class End:
 
     kind: ClassVar[str] = "end"
     reason: str
-    """finished, stopped or failed."""
+    """finished, or stopped: before its end, with a checkpoint."""
     steps: int
     samples: int
     seconds: float

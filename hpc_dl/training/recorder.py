@@ -14,6 +14,7 @@ from hpc_dl.scaling.records import Evaluation, LogWriter, Window
 from hpc_dl.settings import LogSettings
 from hpc_dl.training import progress
 from hpc_dl.training.timer import StepTimer
+from hpc_dl.training.watch import Watch
 from hpc_dl.training.windows import LocalWindow, WindowStream
 
 if TYPE_CHECKING:
@@ -29,14 +30,21 @@ class Recorder:
         settings: Window length, warm-up steps, kind of progress display.
         total_steps: Of the run, for the display.
         log: Where to write; None on all ranks but 0.
+        watch: Hears what the ranks agree on.
     """
 
     def __init__(
-        self, engine: Engine, device: Device, settings: LogSettings, total_steps: int, log: LogWriter | None
+        self,
+        engine: Engine,
+        device: Device,
+        settings: LogSettings,
+        total_steps: int,
+        log: LogWriter | None,
+        watch: Watch,
     ) -> None:
         self._settings, self._log = settings, log
         self._progress = progress.choose(settings.progress, total_steps, engine.rank)
-        self._stream = WindowStream(engine, self._write)
+        self._stream = WindowStream(engine, self._write, watch)
         self.timer = StepTimer(device)
         self._steps_done = 0
         """In this process: warm-up comes again after a restart."""

@@ -28,6 +28,7 @@ from hpc_dl.training.recorder import Recorder
 from hpc_dl.training.schedule import learning_rate
 from hpc_dl.training.seeds import step_seed
 from hpc_dl.training.step import Loss, TrainingStep
+from hpc_dl.training.watch import REASONS, Watch, Wish
 
 if TYPE_CHECKING:
     from hpc_dl.comm.base import Engine
@@ -51,9 +52,12 @@ class Outcome:
     """How a training run ended."""
 
     reason: str
+    """finished or stopped."""
     position: Position
     metrics: dict[str, float]
     """Of the last evaluation."""
+    why: str = ""
+    """Why it stopped before its end."""
 
 
 class Trainer:
@@ -68,6 +72,7 @@ class Trainer:
         run_folder: Where checkpoints go.
         metrics: Of the evaluation, by name.
         log: Where rank 0 writes; None on the others.
+        watch: When to write a checkpoint and when to stop; by default training stops when it is asked to.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Trainer:
         run_folder: Path,
         metrics: Mapping[str, Metric],
         log: LogWriter | None = None,
+        watch: Watch | None = None,
     ) -> None:
         if session.exchange is None:
             raise HpcDlError("Trainer", "the model is not distributed", "call session.distribute(model, optimizer)")
@@ -100,11 +106,12 @@ class Trainer:
             agree=self._agree if session.engine.world_size > 1 else None,
         )
         self._checkpoints = Checkpoints(run_folder, settings.checkpoint.keep)
+        self._watch = watch or Watch(settings.checkpoint)
         self._position = Position()
         self._evaluation: Evaluation | None = None
 
     def fit(self, data: Data, startup_seconds: float = 0.0) -> Outcome:
-        """Train to the end of the settings' epochs or steps.
+        """Train to the end of the settings' epochs or steps, or until the ranks agree to stop.
 
         Args:
             data: Training and evaluation samples.
@@ -116,27 +123,37 @@ class Trainer:
         if self._settings.checkpoint.resume != "never":
             self._resume(plan)
         total_steps = training.steps or self._position.step + _steps_left(training.epochs, self._position, plan)
-        recorder = Recorder(self._engine, self._device, self._settings.log, total_steps, self._log)
-        begun, first_step, first_sample = time.perf_counter(), self._position.step, self._position.samples
-        while self._position.step < total_steps:
-            self._epoch(loader, plan, total_steps, recorder)
-            self._after_epoch(data, recorder, last=self._position.step >= total_steps)
+        recorder = Recorder(self._engine, self._device, self._settings.log, total_steps, self._log, self._watch)
+        begun, first = time.perf_counter(), self._position
+        with self._watch.request.listening():
+            stop = self._steps(loader, plan, total_steps, data, recorder)
+            if stop or self._settings.checkpoint.last:
+                self._write_checkpoint()
+            end = End(
+                reason="stopped" if stop else "finished",
+                steps=self._position.step - first.step,
+                samples=self._position.samples - first.samples,
+                seconds=time.perf_counter() - begun,
+                startup_seconds=startup_seconds,
+                first_step_seconds=recorder.first_step_seconds,
+            )
+            if self._log is not None:
+                self._log.write(end)
+        metrics = self._evaluation.metrics if self._evaluation else {}
+        return Outcome(end.reason, self._position, metrics, REASONS.get(stop, ""))
+
+    def _steps(self, loader: Loader, plan: Plan, total_steps: int, data: Data, recorder: Recorder) -> Wish:
+        """All that is left to do, or until the ranks agree to stop: then why."""
+        stop = Wish.GO_ON
+        while self._position.step < total_steps and not stop:
+            stop = self._epoch(loader, plan, total_steps, recorder)
+            if not stop:
+                self._after_epoch(data, recorder, last=self._position.step >= total_steps)
+        if not stop and self._evaluation is None:  # it had stopped behind its last step
+            self._after_epoch(data, recorder, last=True)
         recorder.settle()
         recorder.close()
-        if self._settings.checkpoint.last:
-            self._write_checkpoint()
-        if self._log is not None:
-            self._log.write(
-                End(
-                    reason="finished",
-                    steps=self._position.step - first_step,
-                    samples=self._position.samples - first_sample,
-                    seconds=time.perf_counter() - begun,
-                    startup_seconds=startup_seconds,
-                    first_step_seconds=recorder.first_step_seconds,
-                )
-            )
-        return Outcome("finished", self._position, self._evaluation.metrics if self._evaluation else {})
+        return stop
 
     def _plan(self, samples: int) -> Plan:
         training = self._settings.training
@@ -151,17 +168,36 @@ class Trainer:
             drop_last=training.drop_last,
         )
 
-    def _epoch(self, loader: Loader, plan: Plan, total_steps: int, recorder: Recorder) -> None:
-        """What is left of the current epoch, or the steps left to do, whichever is less."""
+    def _epoch(self, loader: Loader, plan: Plan, total_steps: int, recorder: Recorder) -> Wish:
+        """What is left of the current epoch, or the steps left to do, whichever is less, or until the ranks agree to
+        stop."""
         self._model.train()
-        first = self._position.epoch_samples // plan.step_samples
+        stop, first = Wish.GO_ON, self._position.epoch_samples // plan.step_samples
         steps = min(plan.steps_per_epoch - first, total_steps - self._position.step)
         recorder.timer.restart()
         self._seed(self._position.step)
         for inputs, target, samples in itertools.islice(loader.epoch(self._position.epoch, first), steps):
             self._one_step(self._to_device(inputs), self._to_device(target), samples, total_steps, recorder)
-        if first + steps == plan.steps_per_epoch:
+            first += 1
+            stop = self._look(recorder)
+            if stop:
+                break
+        if first == plan.steps_per_epoch:
             self._position = replace(self._position, epoch=self._position.epoch + 1, epoch_samples=0)
+        return stop
+
+    def _look(self, recorder: Recorder) -> Wish:
+        """Between two steps: compare, write a checkpoint where one is due, and say whether to stop."""
+        step, agreed = self._position.step, self._watch.agreed()
+        if agreed >= Wish.STOP_IN_TIME:
+            return agreed
+        if _due(self._settings.exchange.check_every_steps, step):
+            check_agreement(self._model, self._engine, step)
+            recorder.timer.restart()
+        if agreed == Wish.CHECKPOINT or _due(self._settings.checkpoint.every_steps, step):
+            self._write_checkpoint()
+            recorder.timer.restart()
+        return Wish.GO_ON
 
     def _one_step(self, inputs: Tensor, target: Tensor, samples: int, total_steps: int, recorder: Recorder) -> None:
         recorder.timer.lap("input")
@@ -182,12 +218,6 @@ class Trainer:
             samples=position.samples + samples,
         )
         self._seed(self._position.step)  # for the batch that is drawn next
-        if _due(settings.exchange.check_every_steps, self._position.step):
-            check_agreement(self._model, self._engine, self._position.step)
-            recorder.timer.restart()
-        if _due(settings.checkpoint.every_steps, self._position.step):
-            self._write_checkpoint()
-            recorder.timer.restart()
 
     def _seed(self, step: int) -> None:
         self._device.seed(step_seed(self._settings.training.seed, self._engine.rank, step))

@@ -2,7 +2,8 @@
 """Windows of steps: reduced over ranks while the next window trains, then written by rank 0.
 
 Two small collectives a second (a window, where windows last longer) carry everything, one sum and one maximum, whatever
-the world size; they are waited for a second later, when they have long come.
+the world size; they are waited for a second later, when they have long come. The maximum also carries what each rank
+would do next (`watch.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 
 from hpc_dl.comm.base import Engine
 from hpc_dl.scaling.records import PHASES, Spread, Window
+from hpc_dl.training.watch import Watch
 
 QUANTITIES = (*PHASES, "seconds")
 REDUCTION_SECONDS = 1.0
@@ -41,13 +43,15 @@ class LocalWindow:
 
 
 class Reduction:
-    """Windows under way to all ranks."""
+    """Windows under way to all ranks, and what this rank would do next."""
 
-    def __init__(self, engine: Engine, windows: Sequence[LocalWindow]) -> None:
+    def __init__(self, engine: Engine, windows: Sequence[LocalWindow], wish: int = 0) -> None:
         self._windows, self._world_size = windows, engine.world_size
         self._sums = torch.tensor([[*_quantities(window), window.loss_sum] for window in windows], dtype=torch.float64)
         ticks = [[round(value / TICK_SECONDS) for value in _quantities(window)] for window in windows]
-        extremes = [[tick << RANK_BITS | engine.rank for tick in row] + [-tick for tick in row] for row in ticks]
+        extremes = [
+            [tick << RANK_BITS | engine.rank for tick in row] + [-tick for tick in row] + [wish] for row in ticks
+        ]
         self._extremes = torch.tensor(extremes, dtype=torch.int64)
         # Named by their number, too: Horovod remembers the shape that belongs to a name.
         self._works = (
@@ -61,6 +65,10 @@ class Reduction:
             work.wait()
         rows = zip(self._windows, self._sums.tolist(), self._extremes.tolist(), strict=True)
         return [self._over_ranks(window, sums, extremes) for window, sums, extremes in rows]
+
+    def agreed(self) -> int:
+        """The largest wish of all ranks; after `result`."""
+        return int(self._extremes[-1, -1])
 
     def _over_ranks(self, window: LocalWindow, sums: list[float], extremes: list[int]) -> Window:
         spreads = {
@@ -92,10 +100,10 @@ def _quantities(window: LocalWindow) -> list[float]:
 
 
 class WindowStream:
-    """Takes local windows in, hands whole ones on while later ones train."""
+    """Takes local windows in, hands whole ones on while later ones train, and lets the ranks' watches agree."""
 
-    def __init__(self, engine: Engine, listener: Callable[[Window], None]) -> None:
-        self._engine, self._listener = engine, listener
+    def __init__(self, engine: Engine, listener: Callable[[Window], None], watch: Watch) -> None:
+        self._engine, self._listener, self._watch = engine, listener, watch
         self._waiting: list[LocalWindow] = []
         self._together = 1
         """Windows of one reduction: as many as begin in `REDUCTION_SECONDS`, by what all ranks know of the last one."""
@@ -115,12 +123,14 @@ class WindowStream:
 
     def _start(self) -> None:
         self._collect()
-        self._under_way, self._waiting = Reduction(self._engine, self._waiting), []
+        self._under_way, self._waiting = Reduction(self._engine, self._waiting, self._watch.wish()), []
 
     def _collect(self) -> None:
         if self._under_way is None:
             return
-        windows, self._under_way = self._under_way.result(), None
+        windows = self._under_way.result()
+        self._watch.hear(self._under_way.agreed())
+        self._under_way = None
         self._together = math.ceil(REDUCTION_SECONDS / max(windows[-1].seconds.max, TICK_SECONDS))
         self._together = min(self._together, MOST_TOGETHER)
         for window in windows:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 SUBMIT = """#!/bin/bash
 number=$(( $(cat "$FAKE/count" 2> /dev/null || echo 40) + 1 )); echo $number > "$FAKE/count"
-[[ -f $FAKE/refuse ]] && { cat "$FAKE/refuse" >&2; exit 1; }
+[[ -f $FAKE/refuse && $number -gt $(( 40 + $(cat "$FAKE/after") )) ]] && { cat "$FAKE/refuse" >&2; exit 1; }
 echo "$PWD $*" >> "$FAKE/submitted"; echo PENDING > "$FAKE/$number"
 echo "$number"
 """
@@ -40,5 +40,7 @@ class FakeSlurm:
     def forget(self, job_id: str) -> None:
         (self.folder / job_id).unlink()
 
-    def refuse(self, message: str) -> None:
+    def refuse(self, message: str, after: int = 0) -> None:
+        """Refuse all jobs but the first few."""
+        (self.folder / "after").write_text(str(after))
         (self.folder / "refuse").write_text(message)

@@ -111,6 +111,73 @@ def test_mpi_type_is_only_set_where_the_site_names_none(tmp_path: Path) -> None:
     assert bash(code, PATH=path, SITE_MPI="none", SLURM_MPI_TYPE="pmix")[1] == "pmix\n"
 
 
+def _program(folder: Path, name: str, code: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{code}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_the_jobs_end_is_what_the_scheduler_says(tmp_path: Path) -> None:
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    _program(
+        tmp_path, "scontrol", 'echo "JobId=$5 StartTime=2026-11-25T04:00:00 EndTime=2026-11-25T04:30:00 Deadline=N/A"'
+    )
+    given = {"PATH": path, "SLURM_JOB_ID": "7", "TZ": "UTC"}
+    assert bash("slurm_job_end", **given) == (0, "1795581000\n")
+    _program(tmp_path, "scontrol", 'echo "JobId=7 EndTime=Unknown"')
+    assert bash("end=$(slurm_job_end); echo .$end", **given) == (0, ".\n")
+    _program(tmp_path, "scontrol", "exit 1")
+    assert bash("end=$(slurm_job_end); echo .$end", **given) == (0, ".\n")
+    _program(tmp_path, "qstat", "echo '    Resource_List.select = 2\n    Resource_List.walltime = 01:10:09'")
+    left = "sleep 2; date +%s; pbs_job_end 09:00:00"
+    now, end = map(int, bash(left, PATH=path, PBS_JOBID="7.server")[1].split())
+    assert now + 4209 - 4 <= end <= now + 4209 - 1, "what the job has used is taken off"
+
+
+def test_without_qstat_the_jobs_end_follows_from_what_was_asked_for() -> None:
+    now, end = map(int, bash("date +%s; pbs_job_end 00:30:08")[1].split())
+    assert now + 1807 <= end <= now + 1809
+    assert bash("end=$(pbs_job_end); echo .$end") == (0, ".\n")
+
+
+END = '{"kind":"end","version":1,"reason":"%s","steps":%d,"samples":64,"seconds":1.0}\n'
+
+
+def _log(folder: Path, line: str) -> dict[str, str]:
+    (folder / "log.jsonl").write_text(f'{{"kind":"header","name":"\\"reason\\":\\"stopped\\""}}\n{line}')
+    _program(folder, "python", 'echo "python $*"')
+    return {"HPC_DL_RUN_FOLDER": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def test_a_finished_training_is_reported_and_leaves_nothing_to_do(tmp_path: Path) -> None:
+    given = _log(tmp_path, END % ("finished", 7))
+    status, output = bash("end_training 0 echo again", **given)
+    assert (status, output.splitlines()[-1]) == (0, f"hpc_dl job: finished: {tmp_path}")
+    assert "python -m hpc_dl.cli report" in output
+    assert "again" not in output
+    assert bash("leave_finished; echo went on", **given) == (0, f"hpc_dl job: finished already: {tmp_path}\n")
+
+
+def test_a_stopped_training_starts_again_where_there_is_a_command_for_it(tmp_path: Path) -> None:
+    given = _log(tmp_path, END % ("stopped", 7))
+    status, output = bash("end_training 0 echo again 'and again'; echo went on", **given)
+    assert status == 0
+    assert output.splitlines()[1:] == ["hpc_dl job: it goes on: echo again and again", "again and again"]
+    assert "submit it again with --checkpoint.resume auto" in bash("end_training 0", **given)[1]
+    assert bash("leave_finished; echo went on", **given) == (0, "went on\n")
+
+
+def test_a_training_that_did_no_step_does_not_start_again_for_ever(tmp_path: Path) -> None:
+    status, output = bash("end_training 0 echo again", **_log(tmp_path, END % ("stopped", 0)))
+    assert status == 1
+    assert "it did not do a single step: not started again" in output
+
+
+def test_a_training_without_an_end_goes_on(tmp_path: Path) -> None:
+    assert bash("leave_finished; echo went on", **_log(tmp_path, "")) == (0, "went on\n")
+    (tmp_path / "log.jsonl").unlink()
+    assert bash("leave_finished; echo went on", HPC_DL_RUN_FOLDER=str(tmp_path)) == (0, "went on\n")
+
+
 RANK = ["bash", str(LAUNCH / "rank.sh"), sys.executable, "-c"]
 TELL = (
     "import os, resource; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.sched_getaffinity(0), os.environ.get('A'))"

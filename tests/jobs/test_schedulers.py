@@ -42,6 +42,15 @@ def test_a_job_that_may_start_again_appends_to_its_log() -> None:
     assert "-r y" in directives("aurora", rerun=True)
 
 
+def test_a_script_that_nothing_can_override_knows_its_walltime() -> None:
+    """qstat is not on PATH on Aurora's nodes."""
+    aurora = machines.load("aurora")
+    assert PBS.job_end(Request(train=("ols",), minutes=90), aurora) == "pbs_job_end 01:30:00"
+    longer = Request(train=("ols",), directives=("-l walltime=02:00:00",))
+    assert PBS.job_end(complete(longer, aurora), aurora) == "pbs_job_end 02:00:00"
+    assert PBS.job_end(Request(), aurora) == "pbs_job_end", "options of qsub may give another one"
+
+
 def test_aurora_and_polaris_state_what_the_site_demands() -> None:
     lines = directives("aurora", account="Climate", nodes=300, minutes=720)
     for line in ("-A Climate", "-q prod", "-l select=300", "-l place=scatter", "-l walltime=12:00:00",

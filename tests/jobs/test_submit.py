@@ -37,7 +37,7 @@ def test_a_submitted_run_keeps_script_settings_and_command(
     submit(slurm, folder, "--nodes", "4", "--minutes", "20")
     assert capsys.readouterr().out == f"41  {folder}\n"
     assert slurm.submitted() == [f"{folder} --parsable job.slurm"]
-    assert json.loads((folder / "job.json").read_text())["job_id"] == "41"
+    assert json.loads((folder / "job.json").read_text())["job_ids"] == ["41"]
     kept = arguments.from_mapping(Settings(), arguments.read_toml(folder / "settings.toml"), "kept")
     assert kept == read_settings(TRAIN[0], TRAIN[1:])
     assert "--nodes 4 --minutes 20" in (folder / "command.txt").read_text().replace(" \\\n    ", " ")
@@ -53,6 +53,49 @@ def test_the_script_enters_the_users_folder_and_trains_the_users_words(slurm: Fa
     assert done.stdout.split("\0")[:-1] == [str(Path.cwd()), str(folder), f"{folder}/launch", *TRAIN]
     assert not (Path.cwd() / "x").exists()
     assert [line for line in lines if "evil" in line and line.startswith("#")] == []
+
+
+def test_a_chain_is_so_many_jobs_each_after_the_one_before(
+    slurm: FakeSlurm, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit(slurm, folder, "--chain", "3")
+    assert capsys.readouterr().out == f"41 42 43  {folder}\n"
+    assert slurm.submitted() == [
+        f"{folder} --parsable job.slurm",
+        f"{folder} --parsable --dependency=afterany:41 job.slurm",
+        f"{folder} --parsable --dependency=afterany:42 job.slurm",
+    ]
+    lines = (folder / "job.slurm").read_text().splitlines()
+    assert "--checkpoint.resume auto" in lines[-2]
+    assert "leave_finished" in lines
+    assert lines[-1] == "end_training $?", "the next job of the chain goes on, not this one"
+    slurm.set("41", "COMPLETED")
+    assert command.main(["cancel", str(folder)], slurm.environ) == 0
+    assert capsys.readouterr().out == "43  cancelled\n42  cancelled\n41  over already (COMPLETED)\n"
+
+
+def test_a_chain_that_is_refused_in_its_middle_can_be_cancelled(
+    slurm: FakeSlurm, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm.refuse("sbatch: error: Job violates accounting/QOS policy", after=1)
+    with pytest.raises(HpcDlError, match="QOS policy"):
+        submit(slurm, folder, "--chain", "3")
+    assert command.main(["cancel", str(folder)], slurm.environ) == 0
+    assert capsys.readouterr().out == "41  cancelled\n"
+
+
+def test_a_job_that_may_start_again_asks_for_it_when_it_stops_in_time(slurm: FakeSlurm, folder: Path) -> None:
+    submit(slurm, folder, "--rerun")
+    assert (folder / "job.slurm").read_text().endswith('end_training $? scontrol requeue "$SLURM_JOB_ID"\n')
+
+
+def test_a_stopped_run_is_submitted_again_into_its_folder(slurm: FakeSlurm, folder: Path) -> None:
+    submit(slurm, folder)
+    (folder / "log.jsonl").write_text("")
+    with pytest.raises(HpcDlError, match="holds a log"):
+        submit(slurm, folder)
+    words = ["submit", *WHERE, "--folder", str(folder), *TRAIN, "--checkpoint.resume", "auto"]
+    assert command.main(words, slurm.environ) == 0
 
 
 def test_status_and_cancel(slurm: FakeSlurm, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from hpc_dl.comm.base import Done, Op, Work
 from hpc_dl.comm.single import SingleEngine
 from hpc_dl.scaling.records import PHASES, Window
 from hpc_dl.training.timer import StepTimer
+from hpc_dl.training.watch import Watch
 from hpc_dl.training.windows import LocalWindow, Reduction, WindowStream
 
 
@@ -105,7 +106,7 @@ def test_the_largest_rank_and_a_window_of_days_fit_into_64_bits() -> None:
 
 def test_a_stream_hands_windows_on_one_later_and_in_order() -> None:
     heard: list[Window] = []
-    stream = WindowStream(SingleEngine(), heard.append)
+    stream = WindowStream(SingleEngine(), heard.append, Watch())
     for seconds in (1.0, 2.0, 3.0):
         stream.push(_window(seconds))
     assert [window.seconds.max for window in heard] == pytest.approx([1.0, 2.0])
@@ -122,7 +123,7 @@ def test_short_windows_share_a_reduction_about_once_a_second() -> None:
             return super().reduce_async(tensor, op, name)
 
     heard: list[Window] = []
-    stream = WindowStream(Counting(), heard.append)
+    stream = WindowStream(Counting(), heard.append, Watch())
     seconds = [0.25] * 10
     for each in seconds:
         stream.push(_window(each))
