@@ -36,6 +36,41 @@ def test_a_request_pbs_would_refuse_is_refused_before(login: Login) -> None:
     assert login.site.jobs() == {}
 
 
+SLOW = """
+import os, time
+from pathlib import Path
+from torch.nn.functional import cross_entropy
+slow = not Path(os.environ["HPC_DL_RUN_FOLDER"], "checkpoints").exists()
+def loss(output, target):
+    time.sleep(0.5 if slow else 0)
+    return cross_entropy(output, target)
+"""
+
+
+def test_a_training_longer_than_its_job_is_finished_by_the_next_of_its_chain(login: Login) -> None:
+    """The first stops 30 s after its start, before its last step; the second is quick, the third too late."""
+    (login.directory / "slow.py").write_text(SLOW)
+    words = [*HPC_DL, "job", "submit", *MACHINE[:-1], "5", "--force", "--nodes", "2", "--chain", "3"]
+    slow = [
+        "--task.loss",
+        "slow:loss",
+        "--training.steps",
+        "60",
+        "--log.window_steps",
+        "2",
+        "--checkpoint.stop_seconds",
+        "270",
+    ]
+    done = login.run(*words, "--folder", "runs/long", "mnist_cnn", *slow, "--exchange.engine", "torch")
+    assert done.returncode == 0, done.stderr
+    assert [login.wait(name, seconds=120)["exit_status"] for name in ("1", "2", "3")] == [0, 0, 0]
+    log = (login.directory / "runs" / "long" / "log.jsonl").read_text().splitlines()
+    ends = [json.loads(line) for line in log if line.startswith('{"kind":"end"')]
+    assert [end["reason"] for end in ends] == ["stopped", "finished"]
+    assert sum(end["steps"] for end in ends) == 60
+    assert (login.directory / "runs" / "long" / "report" / "report.html").exists()
+
+
 @pytest.mark.slow
 def test_a_sweep_over_one_and_two_nodes_reports(login: Login) -> None:
     words = [*HPC_DL, "sweep", *MACHINE, "--nodes", "1,2", "--wait", "--poll-seconds", "1", "--folder", "study"]

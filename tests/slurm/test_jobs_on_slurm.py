@@ -10,7 +10,8 @@ import pytest
 from slurm_site import Site
 
 from hpc_dl.commands import job, sweep
-from hpc_dl.scaling.records import read_run
+from hpc_dl.jobs.submit import submitted
+from hpc_dl.scaling.records import read_parts, read_run
 
 pytestmark = pytest.mark.slurm
 WHERE = ("--machine", "perlmutter", "--account", "m1234", "--minutes", "6")
@@ -56,6 +57,52 @@ def test_a_job_is_cancelled(quick: Site, capsys: pytest.CaptureFixture[str]) -> 
     environ = {**quick.bed.environ, **quick.environ}
     assert job.main(["cancel", str(folder)], environ) == 0
     assert "failed (CANCELLED" in wait(quick, folder, capsys)
+
+
+SLOW = """
+import os, time
+from pathlib import Path
+from torch.nn.functional import cross_entropy
+slow = not Path(os.environ["HPC_DL_RUN_FOLDER"], "checkpoints").exists()
+def loss(output, target):
+    time.sleep(0.5 if slow else 0)
+    return cross_entropy(output, target)
+"""
+
+
+def test_a_training_longer_than_its_job_is_finished_by_the_next_of_its_chain(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first stops 30 s after its start, before its last step; the second is quick, the third too late."""
+    monkeypatch.chdir(site.folder)
+    (site.folder / "slow.py").write_text(SLOW)
+    folder, environ = site.folder / "run", {**site.bed.environ, **site.environ}
+    slow = (
+        "mnist_cnn",
+        "--task.loss",
+        "slow:loss",
+        "--training.steps",
+        "60",
+        "--log.window_steps",
+        "2",
+        "--checkpoint.stop_seconds",
+        "150",
+    )
+    words = ("--account", "m1234", "--minutes", "3", "--nodes", "1", "--ranks-per-node", "2", "--chain", "3")
+    given = ["submit", "--machine", "perlmutter", *words, "--folder", str(folder), *slow]
+    assert job.main(given, environ) == 0
+    lines = wait(site, folder, capsys, seconds=240).splitlines()
+    assert [" finished (COMPLETED" in line for line in lines] == [True] * 3, lines
+    parts, broken = read_parts(folder)
+    assert not broken
+    ends = [part.end for part in parts if part.end is not None]
+    assert [end.reason for end in ends] == ["stopped", "finished"]
+    assert sum(end.steps for end in ends) == 60
+    assert [part.header.job_id for part in parts] == [each.job_id for each in submitted(folder)[:2]]
+    assert (folder / "report" / "report.html").exists()
+    output = "".join(path.read_text() for path in folder.glob("*.out"))
+    assert "stopped before its end, with a checkpoint" in output
+    assert output.count("finished already") == 1
 
 
 def test_a_sweep_over_three_sizes_with_one_command(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
