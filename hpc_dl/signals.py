@@ -67,11 +67,17 @@ class StopRequest:
                 os._exit(128 + signal.SIGTERM)  # as the shell sees a process that SIGTERM ended
 
 
+def ignore_requests() -> None:
+    """Until training listens, and afterwards, SIGUSR1 does nothing; by default it would end the process."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 @contextmanager
 def withheld() -> Iterator[None]:
     """Child processes started in this block do not hear the signals; for this process they wait until its end."""
-    resource_tracker.ensure_running()  # its start would let SIGTERM through again, for all that are started later
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    resource_tracker.ensure_running()  # it ignores SIGTERM by itself, and lets it through again where it is started
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:

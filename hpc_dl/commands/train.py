@@ -12,6 +12,7 @@ from hpc_dl import arguments, recipes
 from hpc_dl.cluster.rank import detect_rank
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import Settings
+from hpc_dl.signals import ignore_requests
 
 USAGE = """usage: hpc-dl train NAME|FILE.toml [--group.setting VALUE ...] [--print_settings]
 
@@ -36,6 +37,7 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
     if "--print_settings" in words:
         print(arguments.to_toml(settings), end="")
         return 0
+    ignore_requests()
     from hpc_dl.run import train
 
     train(settings, environ, started)

@@ -53,13 +53,13 @@ def test_loader_processes_outlive_the_signal_that_their_ranks_get(tmp_path: Path
     """Schedulers signal whole process groups."""
     code, output = _train("torch", tmp_path, "1:12:FAMILY:0.02", "--data.workers", "1")
     assert code == 0, output
+    assert "Traceback" not in output
     assert "with a checkpoint: a signal asked for it" in output
 
 
-@pytest.mark.parametrize("engine", ["horovod", "torch"])
-def test_a_rank_whose_fellow_hangs_leaves_soon_after_sigterm(engine: str, tmp_path: Path) -> None:
+def test_a_rank_whose_fellow_hangs_leaves_soon_after_sigterm(tmp_path: Path) -> None:
     """Rank 1 hangs, rank 0 waits for it in a collective and gets SIGTERM there."""
     begun = time.monotonic()
-    code, output = _train(engine, tmp_path, "1:12:HANG:0.02")
+    code, output = _train("horovod", tmp_path, "1:12:HANG:0.02")
     assert code == 128 + 15, output
     assert time.monotonic() - begun < 30

@@ -73,7 +73,7 @@ def loss(output, target):
 def test_a_training_longer_than_its_job_is_finished_by_the_next_of_its_chain(
     site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first stops 30 s after its start, before its last step; the second is quick, the third too late."""
+    """The first stops 25 s after its start, before its last step; the second is quick, the third too late."""
     monkeypatch.chdir(site.folder)
     (site.folder / "slow.py").write_text(SLOW)
     folder, environ = site.folder / "run", {**site.bed.environ, **site.environ}
@@ -86,7 +86,7 @@ def test_a_training_longer_than_its_job_is_finished_by_the_next_of_its_chain(
         "--log.window_steps",
         "2",
         "--checkpoint.stop_seconds",
-        "150",
+        "155",
     )
     words = ("--account", "m1234", "--minutes", "3", "--nodes", "1", "--ranks-per-node", "2", "--chain", "3")
     given = ["submit", "--machine", "perlmutter", *words, "--folder", str(folder), *slow]

@@ -2,8 +2,8 @@
 """A loss that sends signals, so that they come at a step the test chooses.
 
 STOPPING="RANK:CALL:WHAT:SECONDS": at its so many-th call that rank does what is said; every call takes so many
-seconds more. WHAT is the name of a signal for the rank itself, FAMILY: SIGTERM for it and its loader processes, or
-HANG: it stands still while its fellows get SIGTERM.
+seconds more. WHAT is the name of a signal for the rank itself, FAMILY: SIGUSR1 and SIGTERM for it and all its children,
+or HANG: it stands still while its fellows get SIGTERM.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def _do(what: str) -> None:
         time.sleep(3600)
     elif what == "FAMILY":
         for member in (*me.children(recursive=True), me):
+            member.send_signal(signal.SIGUSR1)
             member.terminate()
     else:
         os.kill(me.pid, getattr(signal, what))

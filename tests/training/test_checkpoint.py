@@ -31,7 +31,7 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in checkpoints.paths()] == ["step-00000010.pt", "step-00000015.pt"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "one bit"])
 def test_a_damaged_one_is_named_and_the_one_before_is_used(
     tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -39,7 +39,11 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(
     checkpoints.write(Position(step=5), MODEL, {})
     path = checkpoints.write(Position(step=10), MODEL, {})
     whole = path.read_bytes()
-    path.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"x" * 500, "empty": b""}[damage])
+    values = MODEL["weight"].numpy().tobytes()
+    flipped = whole.replace(values, bytes([values[0] ^ 1]) + values[1:])
+    damaged = {"cut": whole[: len(whole) // 2], "garbage": b"x" * 500, "empty": b"", "one bit": flipped}[damage]
+    assert damaged != whole
+    path.write_bytes(damaged)
     content = checkpoints.newest()
     assert content is not None
     assert content["position"]["step"] == 5
