@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
-LOADER_SECONDS = 10
+LOADER_SECONDS = 60
 """How long a loader process outlives SIGTERM, which comes to it as to its rank: the last batches are still needed."""
 
 
@@ -32,6 +32,16 @@ class StopRequest:
         self._patience_seconds = patience_seconds
         self.asked = False
         self.agreed = threading.Event()
+        self._busy = False
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """What takes long without a word between the ranks, such as an evaluation, does not use up their patience."""
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -63,8 +73,16 @@ class StopRequest:
     def _listen(self, reader: socket.socket) -> None:
         while number := reader.recv(1):
             self.asked = self.asked or number[0] in STOP_SIGNALS
-            if number[0] == signal.SIGTERM and not self.agreed.wait(self._patience_seconds()):
+            if number[0] == signal.SIGTERM and not self._agreed_in_time():
                 os._exit(128 + signal.SIGTERM)  # as the shell sees a process that SIGTERM ended
+
+    def _agreed_in_time(self) -> bool:
+        left, pause = self._patience_seconds(), 0.5
+        while left > 0:
+            if self.agreed.wait(pause):
+                return True
+            left -= 0.0 if self._busy else pause
+        return False
 
 
 def ignore_requests() -> None:

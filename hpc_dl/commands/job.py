@@ -82,12 +82,18 @@ def _status(chosen: argparse.Namespace, environ: Mapping[str, str], words: Seque
 
 
 def _cancel(chosen: argparse.Namespace, environ: Mapping[str, str], words: Sequence[str]) -> int:
+    code = 0
     for job in reversed(_jobs(chosen.folder)):  # the end of a chain first: it would start when its beginning is gone
         found = status(job, environ)
-        if not found.over:
-            cancel(job, environ)
+        try:
+            if not found.over:
+                cancel(job, environ)
+        except HpcDlError as error:  # the others are to be cancelled all the same
+            print(f"{job.job_id}  {error}", file=sys.stderr)
+            code = 1
+            continue
         print(f"{job.job_id}  {f'over already ({found.raw})' if found.over else 'cancelled'}")
-    return 0
+    return code
 
 
 def _jobs(folders: Sequence[Path]) -> list[Submitted]:

@@ -127,6 +127,7 @@ class Trainer:
         begun, first = time.perf_counter(), self._position
         with self._watch.request.listening():
             stop = self._steps(loader, plan, total_steps, data, recorder)
+            self._watch.request.agreed.set()  # nothing is left to agree on
             if stop or self._settings.checkpoint.last:
                 self._write_checkpoint()
             end = End(
@@ -179,11 +180,11 @@ class Trainer:
         for inputs, target, samples in itertools.islice(loader.epoch(self._position.epoch, first), steps):
             self._one_step(self._to_device(inputs), self._to_device(target), samples, total_steps, recorder)
             first += 1
+            if first == plan.steps_per_epoch:  # before anything is written: a ragged last batch is no place to resume
+                self._position = replace(self._position, epoch=self._position.epoch + 1, epoch_samples=0)
             stop = self._look(recorder)
             if stop:
                 break
-        if first == plan.steps_per_epoch:
-            self._position = replace(self._position, epoch=self._position.epoch + 1, epoch_samples=0)
         return stop
 
     def _look(self, recorder: Recorder) -> Wish:
@@ -224,7 +225,8 @@ class Trainer:
 
     def _after_epoch(self, data: Data, recorder: Recorder, last: bool) -> None:
         if last or _due(self._settings.training.evaluate_every_epochs, self._position.epoch):
-            self._evaluation = self._evaluate(data)
+            with self._watch.request.busy():
+                self._evaluation = self._evaluate(data)
             recorder.evaluation(self._evaluation)
         if self._position.epoch_samples == 0 and _due(self._settings.checkpoint.every_epochs, self._position.epoch):
             self._write_checkpoint()
@@ -257,10 +259,11 @@ class Trainer:
         return moved
 
     def _write_checkpoint(self) -> None:
-        average_buffers(self._model, self._engine)
-        if self._engine.rank == 0:
-            model, optimizer = self._model.state_dict(), self._optimizer.state_dict()
-            self._checkpoints.write(self._position, model, optimizer, self._step.scaler_state())
+        with self._watch.request.busy():
+            average_buffers(self._model, self._engine)
+            if self._engine.rank == 0:
+                model, optimizer = self._model.state_dict(), self._optimizer.state_dict()
+                self._checkpoints.write(self._position, model, optimizer, self._step.scaler_state())
 
     def _resume(self, plan: Plan) -> None:
         """Continue from the newest whole checkpoint; rank 0 reads it, all ranks get it."""

@@ -16,7 +16,7 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import CheckpointSettings
 from hpc_dl.signals import StopRequest
 
-LEAST_PATIENCE_SECONDS = 5.0
+LEAST_PATIENCE_SECONDS, MOST_PATIENCE_SECONDS = 5.0, 60.0
 
 
 class Wish(enum.IntEnum):
@@ -55,7 +55,10 @@ class Watch:
         self._looked: float | None = None
         self._longest_gap = 0.0
         self._agreed = Wish.GO_ON
-        self.request = StopRequest(lambda: max(LEAST_PATIENCE_SECONDS, 3 * self._longest_gap))
+        self.request = StopRequest(self._patience_seconds)
+
+    def _patience_seconds(self) -> float:
+        return min(max(LEAST_PATIENCE_SECONDS, 3 * self._longest_gap), MOST_PATIENCE_SECONDS)
 
     def wish(self) -> Wish:
         """What this rank would do. It is asked now and then; the longest time between two questions is remembered,

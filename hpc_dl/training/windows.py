@@ -105,6 +105,8 @@ class WindowStream:
     def __init__(self, engine: Engine, listener: Callable[[Window], None], watch: Watch) -> None:
         self._engine, self._listener, self._watch = engine, listener, watch
         self._waiting: list[LocalWindow] = []
+        self._full_steps = 1
+        """Of the longest window so far: those before an evaluation are cut short."""
         self._together = 1
         """Windows of one reduction: as many as begin in `REDUCTION_SECONDS`, by what all ranks know of the last one."""
         self._under_way: Reduction | None = None
@@ -131,7 +133,10 @@ class WindowStream:
         windows = self._under_way.result()
         self._watch.hear(self._under_way.agreed())
         self._under_way = None
-        self._together = math.ceil(REDUCTION_SECONDS / max(windows[-1].seconds.max, TICK_SECONDS))
+        last = windows[-1]
+        self._full_steps = max(self._full_steps, last.steps)
+        full_seconds = last.seconds.max / last.steps * self._full_steps
+        self._together = math.ceil(REDUCTION_SECONDS / max(full_seconds, TICK_SECONDS))
         self._together = min(self._together, MOST_TOGETHER)
         for window in windows:
             self._listener(window)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from dataclasses import replace
@@ -22,7 +23,7 @@ from hpc_dl.settings import (
     TaskSettings,
     TrainingSettings,
 )
-from hpc_dl.training.checkpoint import Checkpoints
+from hpc_dl.training.checkpoint import Checkpoints, Position
 from tests.training import stopping
 
 RUN = Settings(
@@ -92,3 +93,27 @@ def test_a_checkpoint_is_written_every_few_minutes(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("STOPPING", "-1:0::0.05")
     train(_in(tmp_path, every_minutes=0.3 / 60, last=False, keep=100), {})
     assert 2 <= len(Checkpoints(tmp_path, keep=100).paths()) <= 6
+
+
+def test_a_checkpoint_of_an_epochs_ragged_last_step_can_be_resumed(tmp_path: Path) -> None:
+    ragged = TrainingSettings(epochs=1, local_batch=199)  # 1,438 samples are seven steps of 199 and one of 45
+    settings = replace(_in(tmp_path, every_steps=8, last=False), training=ragged)
+    train(settings, {})
+    goes_on = replace(_in(tmp_path, resume="must"), training=replace(ragged, epochs=2))
+    assert train(goes_on, {}).position == Position(step=16, epoch=2, epoch_samples=0, samples=2 * 1438)
+
+
+def test_sigterm_in_a_long_evaluation_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if not slept:
+            slept.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(7)
+        return torch.nn.functional.cross_entropy(output, target)
+
+    slept: list[bool] = []
+    monkeypatch.setattr(stopping, "slow", slow, raising=False)
+    task = TaskSettings(loss="tests.training.stopping:loss", metrics=["tests.training.stopping:slow"])
+    outcome = train(replace(_in(tmp_path), task=task), {})
+    assert outcome.reason == "stopped"
+    assert slept
