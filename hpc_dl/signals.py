@@ -28,7 +28,7 @@ class StopRequest:
         patience_seconds: How long a rank under SIGTERM tries to agree with the others.
     """
 
-    def __init__(self, patience_seconds: Callable[[], float] = lambda: 5.0) -> None:
+    def __init__(self, patience_seconds: Callable[[], float]) -> None:
         self._patience_seconds = patience_seconds
         self.asked = False
         self.agreed = threading.Event()
@@ -102,7 +102,7 @@ def withheld() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def outlive_sigterm() -> None:
-    """In a loader process: let SIGTERM end it a little later, when its rank has stopped."""
+def outlive_sigterm(_worker: int) -> None:
+    """Called at the start of a loader process: let SIGTERM end it a little later, when its rank has stopped."""
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LOADER_SECONDS))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])

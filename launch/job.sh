@@ -115,9 +115,12 @@ how_it_ended() { # finished or stopped, as the last line of the run's log says; 
         sed -n 's/^{"kind":"end".*"reason":"\([a-z]*\)".*/\1/p'
 }
 
-go_on() { # COMMAND ...: start this job again where there is a command for it, and where this time it did a step
+go_on() { # COMMAND ...: start this job again where there is a command for it, and where that is worth its start
     (($# > 0)) || { say "to go on, submit it again with --checkpoint.resume auto and the same run folder" && exit 0; }
-    tail -n 1 "$HPC_DL_RUN_FOLDER/log.jsonl" | grep -q '"steps":[1-9]' || stop "it did not do a single step: not started again"
+    tail -n 1 "$HPC_DL_RUN_FOLDER/log.jsonl" |
+        sed -n 's/.*"seconds":\([0-9.e+-]*\),"startup_seconds":\([0-9.e+-]*\),.*/\1 \2/p' |
+        awk '$1 > $2 { worth = 1 } END { exit !worth }' ||
+        stop "training was shorter than its start: not started again; ask for more minutes"
     say "it goes on: $*"
     "$@"
     exit # at once: Slurm ends this shell

@@ -69,7 +69,7 @@ class Loader:
                 num_workers=workers,
                 persistent_workers=True,
                 multiprocessing_context="forkserver",
-                worker_init_fn=_init_worker,
+                worker_init_fn=outlive_sigterm,
             )
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
@@ -114,10 +114,6 @@ class _Indexed(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self._source)
-
-
-def _init_worker(_: int) -> None:
-    outlive_sigterm()
 
 
 def _within_affinity(workers: int) -> int:

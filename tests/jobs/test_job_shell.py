@@ -139,7 +139,7 @@ def test_without_qstat_the_jobs_end_follows_from_what_was_asked_for() -> None:
     assert bash("end=$(pbs_job_end); echo .$end") == (0, ".\n")
 
 
-END = '{"kind":"end","version":1,"reason":"%s","steps":%d,"samples":64,"seconds":1.0}\n'
+END = '{"kind":"end","version":1,"reason":"%s","steps":7,"seconds":%s,"startup_seconds":8.5,"first_step_seconds":0.1}\n'
 
 
 def _log(folder: Path, line: str) -> dict[str, str]:
@@ -149,7 +149,7 @@ def _log(folder: Path, line: str) -> dict[str, str]:
 
 
 def test_a_finished_training_is_reported_and_leaves_nothing_to_do(tmp_path: Path) -> None:
-    given = _log(tmp_path, END % ("finished", 7))
+    given = _log(tmp_path, END % ("finished", "20.5"))
     status, output = bash("end_training 0 echo again", **given)
     assert (status, output.splitlines()[-1]) == (0, f"hpc_dl job: finished: {tmp_path}")
     assert "python -m hpc_dl.cli report" in output
@@ -158,7 +158,7 @@ def test_a_finished_training_is_reported_and_leaves_nothing_to_do(tmp_path: Path
 
 
 def test_a_stopped_training_starts_again_where_there_is_a_command_for_it(tmp_path: Path) -> None:
-    given = _log(tmp_path, END % ("stopped", 7))
+    given = _log(tmp_path, END % ("stopped", "20.5"))
     status, output = bash("end_training 0 echo again 'and again'; echo went on", **given)
     assert status == 0
     assert output.splitlines()[1:] == ["hpc_dl job: it goes on: echo again and again", "again and again"]
@@ -166,10 +166,10 @@ def test_a_stopped_training_starts_again_where_there_is_a_command_for_it(tmp_pat
     assert bash("leave_finished; echo went on", **given) == (0, "went on\n")
 
 
-def test_a_training_that_did_no_step_does_not_start_again_for_ever(tmp_path: Path) -> None:
-    status, output = bash("end_training 0 echo again", **_log(tmp_path, END % ("stopped", 0)))
+def test_a_training_shorter_than_its_start_does_not_start_again_for_ever(tmp_path: Path) -> None:
+    status, output = bash("end_training 0 echo again", **_log(tmp_path, END % ("stopped", "6.0e-1")))
     assert status == 1
-    assert "it did not do a single step: not started again" in output
+    assert "training was shorter than its start: not started again" in output
 
 
 def test_a_training_without_an_end_goes_on(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -36,24 +37,13 @@ def test_a_request_pbs_would_refuse_is_refused_before(login: Login) -> None:
     assert login.site.jobs() == {}
 
 
-SLOW = """
-import os, time
-from pathlib import Path
-from torch.nn.functional import cross_entropy
-slow = not Path(os.environ["HPC_DL_RUN_FOLDER"], "checkpoints").exists()
-def loss(output, target):
-    time.sleep(0.5 if slow else 0)
-    return cross_entropy(output, target)
-"""
-
-
 def test_a_training_longer_than_its_job_is_finished_by_the_next_of_its_chain(login: Login) -> None:
     """The first stops 25 s after its start, before its last step; the second is quick, the third too late."""
-    (login.directory / "slow.py").write_text(SLOW)
+    shutil.copy(Path(__file__).parents[1] / "slow_at_first.py", login.directory)
     words = [*HPC_DL, "job", "submit", *MACHINE[:-1], "5", "--force", "--nodes", "2", "--chain", "3"]
     slow = [
         "--task.loss",
-        "slow:loss",
+        "slow_at_first:loss",
         "--training.steps",
         "60",
         "--log.window_steps",

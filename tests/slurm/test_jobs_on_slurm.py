@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -59,28 +60,17 @@ def test_a_job_is_cancelled(quick: Site, capsys: pytest.CaptureFixture[str]) -> 
     assert "failed (CANCELLED" in wait(quick, folder, capsys)
 
 
-SLOW = """
-import os, time
-from pathlib import Path
-from torch.nn.functional import cross_entropy
-slow = not Path(os.environ["HPC_DL_RUN_FOLDER"], "checkpoints").exists()
-def loss(output, target):
-    time.sleep(0.5 if slow else 0)
-    return cross_entropy(output, target)
-"""
-
-
 def test_a_training_longer_than_its_job_is_finished_by_the_next_of_its_chain(
     site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first stops 25 s after its start, before its last step; the second is quick, the third too late."""
     monkeypatch.chdir(site.folder)
-    (site.folder / "slow.py").write_text(SLOW)
+    shutil.copy(Path(__file__).parents[1] / "slow_at_first.py", site.folder)
     folder, environ = site.folder / "run", {**site.bed.environ, **site.environ}
     slow = (
         "mnist_cnn",
         "--task.loss",
-        "slow:loss",
+        "slow_at_first:loss",
         "--training.steps",
         "60",
         "--log.window_steps",
