@@ -103,6 +103,25 @@ def test_effective_settings_are_printed(capsys: pytest.CaptureFixture[str]) -> N
     assert '[optimizer]\nname = "sgd"' in printed
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--print_settings", "mnist_cnn", "--optimizer.name", "sgd"],
+        ["--optimizer.name", "sgd", "mnist_cnn", "--print_settings"],
+        ["--optimizer.name=sgd", "--print_settings", "mnist_cnn"],
+    ],
+)
+def test_flags_stand_before_or_behind_the_recipe(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words, {}) == 0
+    assert '[optimizer]\nname = "sgd"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--print_settings"], ["--optimizer.name", "sgd"], ["--optimizer.name"]])
+def test_flags_without_a_recipe_are_answered(words: list[str]) -> None:
+    with pytest.raises(HpcDlError, match=r"no recipe and no TOML file(.|\n)*hpc-dl recipes"):
+        main(words, {})
+
+
 def test_settings_built_in_python_are_checked_too() -> None:
     with pytest.raises(HpcDlError, match=r"optimizer\.momentum"):
         OptimizerSettings(momentum=-1)
