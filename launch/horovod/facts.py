@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,9 +39,12 @@ def facts(variant: str, prefix: Path, environ: Mapping[str, str]) -> dict[str, s
     """
     if variant not in VARIANTS:
         raise Missing(f"'{variant}' is no variant of the build: give one of {', '.join(VARIANTS)}")
+    check_python_headers(Path(sysconfig.get_path("include")))
     site_packages = package_folder("torch").parent
     torch = torch_facts(site_packages / "torch")
     mpi = mpi_facts(find_mpi_wrapper(prefix, environ), prefix)
+    if not site_packages.is_relative_to(prefix):  # a torch that the environment takes from a module
+        mpi["RPATH"] += f";{site_packages / 'torch/lib'}"
     cuda = cuda_facts(environ) if torch["TORCH_CUDA"] else {}
     if variant == "nccl":
         if not torch["TORCH_CUDA"]:
@@ -63,6 +67,15 @@ def cache_key(found: Mapping[str, str], python: str, machine: str) -> str:
     # Folders outside the environment are written into the wheel, so they belong to its name.
     outside = [folder for folder in found["RPATH"].split(";") if not folder.startswith("$ORIGIN")]
     return "-".join(words + [hashlib.sha256(folder.encode()).hexdigest()[:8] for folder in outside])
+
+
+def check_python_headers(folder: Path) -> None:
+    """torch's C++ extensions include Python.h; distributions keep it in a package of its own."""
+    if not (folder / "Python.h").exists():
+        raise Missing(
+            f"Python's headers are missing (no Python.h in {folder}): install them (Debian: apt install python3-dev; "
+            "Fedora, SLES: python3-devel), or set PYTHON to one of a module or of conda, which bring theirs"
+        )
 
 
 def package_folder(name: str) -> Path:

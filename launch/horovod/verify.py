@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 
-import horovod
 import horovod.torch as hvd
 
 
@@ -15,7 +15,7 @@ def main(variant: str) -> int:
     wanted = ["MPI", "Gloo"] + (["NCCL"] if variant == "nccl" else [])
     missing = [name for name in wanted if not built[name]]
     words = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in built.items())
-    print(f"build_horovod.sh: Horovod {horovod.__version__} loads; built with {words}")
+    print(f"build_horovod.sh: Horovod {version('horovod')} loads; built with {words}")
     return 1 if missing else 0
 
 

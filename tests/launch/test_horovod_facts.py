@@ -64,6 +64,13 @@ def test_an_mpi_that_can_run_but_not_compile_is_named(tmp_path: Path) -> None:
         facts.mpi_facts(wrapper, tmp_path)
 
 
+def test_missing_python_headers_are_named_with_the_package_that_has_them(tmp_path: Path) -> None:
+    with pytest.raises(facts.Missing, match=f"no Python.h in {tmp_path}.*apt install python3-dev"):
+        facts.check_python_headers(tmp_path)
+    (tmp_path / "Python.h").touch()
+    facts.check_python_headers(tmp_path)
+
+
 def test_mpi_of_the_environment_is_found_by_a_relative_path(tmp_path: Path) -> None:
     folders = facts.mpi_facts(_mpi(tmp_path, MPICH), tmp_path)["RPATH"].split(";")
     assert all(folder.startswith("$ORIGIN/") for folder in folders)
