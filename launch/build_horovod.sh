@@ -8,11 +8,12 @@
 # PYTHON, MPICXX, CUDA_HOME, HOROVOD_NCCL_HOME, CXX override what is found by itself. The wheel is kept in
 # ${XDG_CACHE_HOME:-~/.cache}/hpc_dl, in a folder named by all it was built against; delete the folder to build again.
 #
-# Exit codes: 0 installed; 1 the build or the check after it failed; 2 torch, MPI, CUDA or NCCL is missing;
-# 3 no C++ compiler that torch's headers can be compiled with.
+# Exit codes: 0 installed; 1 the build or the check after it failed; 2 torch, Python's headers, MPI, CUDA or NCCL is
+# missing; 3 no C++ compiler that torch's headers can be compiled with. The last line on stderr is the reason.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
+source "$here/progress.sh"
 variant=${1:-cpu}
 python=$(command -v "${PYTHON:-python3}") || { echo "build_horovod.sh: no ${PYTHON:-python3} on PATH" >&2; exit 2; }
 
@@ -52,7 +53,8 @@ build() {
     # Build tools in an environment of their own, which sees torch: nothing in the user's environment changes.
     "$python" -m venv "$work/tools"
     "$work/tools/bin/python" -m pip install -qq --constraint "$here/../constraints.txt" \
-        setuptools wheel cmake cffi packaging cloudpickle psutil pyyaml
+        setuptools wheel cmake cffi packaging cloudpickle psutil pyyaml ||
+        stop 1 "pip could not install the build tools (above)"
     echo "$SITE_PACKAGES" \
         >"$("$work/tools/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth"
 
@@ -76,15 +78,22 @@ build() {
         settings+=(HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_HOME="$work/nccl" HOROVOD_NCCL_LINK=SHARED)
     fi
 
-    say "building, some minutes on two cores; what happens is in $folder/build.log"
+    say "building, two to five minutes on two cores; what happens is in $folder/build.log"
     mkdir -p "$folder"
     # pip's own cache does not know which torch or MPI a wheel was built for, hence --no-cache-dir.
-    if ! env "${settings[@]}" "$work/tools/bin/python" -m pip wheel --no-build-isolation --no-deps --no-cache-dir \
-        --no-binary horovod --verbose --wheel-dir "$work/wheel" "horovod==$HOROVOD" >"$folder/build.log" 2>&1; then
-        grep -iE '(error|fatal)\b' "$folder/build.log" | head -n 10 >&2
-        stop 1 "the build failed: the first errors are above, all of it is in $folder/build.log"
-    fi
+    with_progress "build_horovod.sh: building" "$folder/build.log" env "${settings[@]}" "$work/tools/bin/python" -m pip \
+        wheel --no-build-isolation --no-deps --no-cache-dir --no-binary horovod --verbose --wheel-dir "$work/wheel" \
+        "horovod==$HOROVOD" || stop 1 "the build failed: $(first_error "$folder/build.log") (all of it: $folder/build.log)"
     mv "$work"/wheel/horovod-*.whl "$folder"
+}
+
+# The first error of a compiler, else of CMake, else of pip.
+first_error() {
+    local pattern
+    for pattern in ': (fatal )?error: ' 'CMake Error|Could ?N[Oo][Tt] find' '[Ee]rror'; do
+        grep -m 1 -E "$pattern" "$1" | sed -E 's|^ *(/[^ :]*/)?||' && return
+    done
+    tail -n 1 "$1"
 }
 
 cores() { nproc 2>/dev/null || getconf _NPROCESSORS_ONLN; }

@@ -11,3 +11,11 @@ rm -rf runs/demo
 "${train[@]}" --log.folder runs/demo/1-rank
 mpiexec -n 2 "${train[@]}" --log.folder runs/demo/2-ranks
 hpc-dl report runs/demo/1-rank runs/demo/2-ranks --output report
+
+echo
+[ ! -s .venv/without-horovod ] || cat .venv/without-horovod
+cat <<'END'
+Read the report:        report/report.html (a browser) or report/report.md
+Enter the environment:  source .venv/bin/activate
+Go on:                  hpc-dl recipes; mpiexec -n 2 hpc-dl train fashion_cnn; docs/train.md for your own model and loop
+END

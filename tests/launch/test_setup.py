@@ -18,7 +18,7 @@ COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 
 def _run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=120, env=os.environ | environ
+        list(map(str, command)), capture_output=True, text=True, timeout=120, env=os.environ | {"CI": ""} | environ
     )
 
 
@@ -56,17 +56,32 @@ def test_an_environment_without_torch_is_named(tmp_path: Path) -> None:
     assert f"torch is not installed in {tmp_path}/bare" in found.stderr
 
 
+# Stands for the environment's Python: notes each call, and fails where a test says so.
+PYTHON = """#!/bin/sh
+echo "$@" >>"{tree}/calls"
+case "$*" in
+    *facts.py*) [ ! -e "{tree}/no-build" ] || {{ cat "{tree}/no-build" >&2; exit 1; }} ;;
+    *"[dev]"*) [ ! -e "{tree}/interrupted" ] || exit 1 ;;
+esac
+[ ! -e "{tree}/broken" ]
+"""
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what the set-up reads, with a stand-in for the environment's Python that notes each call."""
+    """A copy of what the set-up reads, with a stand-in for the environment's Python."""
     for name in ("constraints.txt", "setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "launch", tmp_path / "launch", ignore=shutil.ignore_patterns("__pycache__"))
-    python = tmp_path / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\necho "$@" >>"{tmp_path}/calls"\n[ ! -e "{tmp_path}/broken" ]\n')
-    python.chmod(0o755)
+    _program(tmp_path / ".venv/bin/python", PYTHON.format(tree=tmp_path))
     return tmp_path
+
+
+def _program(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
 
 
 def _installs(tree: Path) -> int:
@@ -91,14 +106,56 @@ def test_a_changed_file_is_noticed(tree: Path, name: str) -> None:
 
 
 def test_a_set_up_that_was_interrupted_is_done_again(tree: Path) -> None:
-    _installs(tree)
-    with (tree / "setup.cfg").open("a") as file:
-        file.write("# changed\n")
-    script = (tree / "launch/setup.sh").read_text()
-    (tree / "launch/setup.sh").write_text(script.replace("install --no-build-isolation", "exit 1\ninstall"))
-    _installs(tree)
-    (tree / "launch/setup.sh").write_text(script)
+    (tree / "interrupted").touch()
     assert _installs(tree) == 2
+    (tree / "interrupted").unlink()
+    assert _installs(tree) == 2
+    assert _installs(tree) == 0
+
+
+def test_without_horovod_the_set_up_goes_on_and_says_why_in_two_lines_each_time(tree: Path) -> None:
+    reason = "the build failed: a.h:3: error: no (all of it: /logs/build.log)"
+    (tree / "no-build").write_text(f"build_horovod.sh: {reason}\n")
+    for _ in range(2):
+        found = _run(tree / "launch/setup.sh", PYTHON="/nowhere/python3")
+        assert found.returncode == 0
+        why, instead = found.stdout.splitlines()[-2:]
+        assert why == f"setup.sh: no Horovod: {reason}"
+        assert "engine torch" in instead
+        assert "HOROVOD=yes make setup" in instead
+
+
+@pytest.mark.parametrize("wish", [{"HOROVOD": "yes"}, {"CI": "true"}])
+def test_where_horovod_is_wanted_a_failed_build_ends_the_set_up(tree: Path, wish: dict[str, str]) -> None:
+    (tree / "no-build").write_text("build_horovod.sh: no MPI\n")
+    for _ in range(2):
+        found = _run(tree / "launch/setup.sh", PYTHON="/nowhere/python3", **wish)
+        assert found.returncode == 1
+        assert "no MPI" in found.stderr
+
+
+# Stands for a Python whose build tools compile nothing: `-m venv FOLDER` makes such tools.
+TOOLS_THAT_FAIL = r"""#!/bin/sh
+case "$*" in
+    *facts.py*) printf '%s\n' KEY=wheel HOROVOD=0.28.1 TORCH=2.13.0 MPI=mpich MPICXX=mpicxx \
+        CXX_STANDARD=17 RPATH= SITE_PACKAGES=/site ;;
+    *"-m venv"*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
+    *"pip wheel"*)
+        echo "  -Werror=x"; echo "  /tmp/build/common.h:343:18: error: no logic_error"; echo "error: pip"; exit 1 ;;
+    *get_path*) dirname "$0" ;;
+esac
+"""
+
+
+@pytest.mark.skipif(COMPILER is None, reason="without a C++ compiler the build does not begin: install g++")
+def test_a_build_that_fails_names_the_compilers_first_error_and_its_log(tmp_path: Path) -> None:
+    python = _program(tmp_path / "python", TOOLS_THAT_FAIL)
+    found = _run(ROOT / "launch/build_horovod.sh", PYTHON=str(python), XDG_CACHE_HOME=str(tmp_path))
+    assert found.returncode == 1
+    log = tmp_path / "hpc_dl/wheel/build.log"
+    reason = f"the build failed: common.h:343:18: error: no logic_error (all of it: {log})"
+    assert found.stderr.splitlines()[-1] == f"build_horovod.sh: {reason}"
+    assert "error: pip" in log.read_text()
 
 
 def test_no_python_that_is_new_enough_is_said(tree: Path) -> None:
@@ -106,6 +163,50 @@ def test_no_python_that_is_new_enough_is_said(tree: Path) -> None:
     found = _run(tree / "launch/setup.sh", PYTHON="/nowhere/python3")
     assert found.returncode == 2
     assert "no Python 3.10 or newer" in found.stderr
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_command_shows_how_far_it_is_and_keeps_its_status(tmp_path: Path, terminal: bool) -> None:
+    script = f"""source {ROOT}/launch/progress.sh
+        work() {{ echo "[ 37%] Building CXX object a/b/c.o"; sleep 1.5; return 3; }}
+        with_progress "building" {tmp_path}/log work; echo "status $?" """
+    words = ["script", "-qec", f"bash -c '{script}'", "/dev/null"] if terminal else ["bash", "-c", script]
+    shown = _run(*words).stdout
+    assert "status 3" in shown
+    assert ("building 1 s  [ 37%] Building CXX object c.o" in shown) == terminal  # elsewhere a line every 30 s
+    assert "[ 37%]" in (tmp_path / "log").read_text()
+
+
+def _installed(folder: Path, name: str, version: str) -> None:
+    information = folder / f"{name}-{version}.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def _inherited(site: Path, *words: str | Path) -> list[str]:
+    found = _run(sys.executable, "-S", ROOT / "launch/inherited.py", *words, PYTHONPATH=str(site))
+    assert found.returncode == 0, found.stderr
+    return found.stdout.splitlines()
+
+
+def test_a_torch_that_is_there_stays_and_what_comes_with_it_is_not_pinned(tmp_path: Path) -> None:
+    site = tmp_path / "module/site-packages"
+    for name, version in (("torch", "2.8.0a0+cray"), ("NumPy", "1.26.4"), ("mpi4py", "3.1")):
+        _installed(site, name, version)
+    pins = tmp_path / "constraints.txt"
+    pins.write_text("# made by uv\nmpi4py==4.1.2\nnumpy==2.4.0 ; python_version >= '3.11'\ntorch==2.13.0\ntqdm==4.67\n")
+    assert _inherited(site, "paths") == [str(site)]
+    assert _inherited(site, "constraints", pins) == ["torch==2.8.0a0+cray", "mpi4py==4.1.2", "tqdm==4.67"]
+
+
+@pytest.mark.parametrize("version", [None, "2.2.1"])
+def test_without_a_torch_or_with_one_too_old_nothing_is_taken_over(tmp_path: Path, version: str | None) -> None:
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    if version:
+        _installed(site, "torch", version)
+    assert _inherited(site, "paths") == []
+    assert _inherited(site, "constraints", "/nowhere") == []
 
 
 @pytest.mark.skipif(
