@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every target does its own set-up, in .venv, and ends at once where there is nothing to do.
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo course test check format setup test-ipex check-nccl-build constraints clean
+.PHONY: help demo course test check format setup test-ipex check-nccl-build check-systems constraints clean
 
 WITH := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
@@ -36,6 +36,9 @@ test-ipex:  ## the tests that need Intel's extension for PyTorch, in an environm
 check-nccl-build:  ## compile Horovod's NCCL variant; needs the CUDA toolkit and several GB, no GPU
 	@launch/setup.sh nccl
 	@"$${XDG_CACHE_HOME:-$$HOME/.cache}/hpc_dl/venv-nccl/bin/python" launch/horovod/verify.py nccl
+
+check-systems:  ## the demo and the tests on real ranks in other systems (SYSTEMS="debian-13 ..."); root, an hour, 30 GB
+	@python3 -m testbed.systems $(SYSTEMS)
 
 constraints: setup  ## pin anew, for all Python versions at once; delete a line first to let its package move
 	@.venv/bin/python -m pip install --quiet uv
