@@ -10,15 +10,10 @@ import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
-BIN = Path(sys.executable).parent
-FROM_LAUNCHERS = ("PMI_", "PMIX_", "MPI_", "OMPI_", "SLURM_", "PALS_", "HOROVOD_", "MASTER_", "HPC_DL_")
-FROM_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-UNBUFFERED = "PYTHONUNBUFFERED"
-"""Lets ranks write a line and its end separately, so that lines of several ranks run into each other."""
+from tests.world import BIN
 
 
 @dataclass(frozen=True)
@@ -32,11 +27,8 @@ class Ended:
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """This process's environment without any launcher's variables, the test environment's programs first on PATH."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(FROM_LAUNCHERS)}
-    for name in (*FROM_TORCHRUN, UNBUFFERED):
-        kept.pop(name, None)
-    return {**kept, "PATH": f"{BIN}{os.pathsep}{kept['PATH']}", "OMP_NUM_THREADS": "1", **extra}
+    """The tests' environment, for ranks that share the cores."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", **extra}
 
 
 def run(words: Sequence[str], timeout_seconds: float = 120, environ: Mapping[str, str] | None = None) -> Ended:

@@ -25,7 +25,7 @@ module() {
 
 def bash(code: str, **environ: str) -> tuple[int, str]:
     """Exit status and all output of a piece of a job script."""
-    given = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ}
+    given = {"PATH": os.environ["PATH"], **environ}
     done = subprocess.run(
         ["bash", "-c", f"source {LAUNCH}/job.sh\n{code}"], env=given, capture_output=True, text=True, timeout=60
     )

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -38,13 +37,9 @@ if world.rank == 0:
 """
 
 
-def environ() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
 def test_ranks_are_on_hosts_of_their_own(make_bed: Callable[[int, str], Bed]) -> None:
     bed = make_bed(3, "")
-    done = launch.run(bed, 3, [sys.executable, "-c", WHO], environ(), timeout_seconds=60)
+    done = launch.run(bed, 3, [sys.executable, "-c", WHO], os.environ, timeout_seconds=60)
     assert done.returncode == 0, done.stdout
     assert "['host0', 'host1', 'host2']" in done.stdout
 
@@ -52,7 +47,7 @@ def test_ranks_are_on_hosts_of_their_own(make_bed: Callable[[int, str], Bed]) ->
 def test_bytes_go_over_the_limited_link(make_bed: Callable[[int, str], Bed]) -> None:
     """5 MB at 100 Mbit/s last 0.4 s; through shared memory they would last a few milliseconds."""
     bed = make_bed(2, "100mbit")
-    done = launch.run(bed, 2, [sys.executable, "-c", SEND], environ(), timeout_seconds=60)
+    done = launch.run(bed, 2, [sys.executable, "-c", SEND], os.environ, timeout_seconds=60)
     seconds = float(done.stdout.split("seconds")[1])
     assert seconds > 0.9 * 5e6 * 8 / 100e6
     assert seconds < 4.0
@@ -81,7 +76,7 @@ def test_down_leaves_nothing_and_up_twice_is_refused(make_bed: Callable[[int, st
 
 def test_a_command_that_hangs_is_ended(make_bed: Callable[[int, str], Bed]) -> None:
     bed = make_bed(2, "")
-    done = launch.run(bed, 2, ["sleep", "100"], environ(), timeout_seconds=3)
+    done = launch.run(bed, 2, ["sleep", "100"], os.environ, timeout_seconds=3)
     assert done.returncode == -9
     assert "ended after 3 seconds" in done.stdout
 
@@ -90,7 +85,7 @@ def test_a_command_that_hangs_is_ended(make_bed: Callable[[int, str], Bed]) -> N
 def test_one_command_brings_a_bed_up_runs_and_takes_it_down() -> None:
     name = f"t{os.getpid()}once"
     words = [sys.executable, "-m", "testbed", "--name", name, "--hosts", "2", "--rate", "1gbit", "once", "hostname"]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environ())
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     assert sorted(ended.stdout.split()) == ["host0", "host1"]
     assert not [space for space in network.existing() if space.startswith(name)]

@@ -3,7 +3,9 @@
 
 import importlib
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
     module = importlib.import_module(f"standin.{sys.argv[1]}")
     sys.exit(module.main(*sys.argv[2:]))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Slurm on this host: one controller and four nodes with four stand-ins for A100s each, on ports of its own.
 
-    python tests/slurm/slurm_bed.py FOLDER      brings one up until Ctrl-C and prints what to export
+    python -m tests.slurm.slurm_bed FOLDER      brings one up until Ctrl-C and prints what to export
 
 What it can show: how Slurm treats our scripts. What it cannot: CPU masks beyond the real cores, QOS rules, NICs, NCCL.
 """
@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests import world
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "munged", "mungekey")
@@ -63,7 +65,7 @@ NODE = (
 )
 
 # How a site brings `module` into a job: a function of the login profile. SITE_MODULES says which modules there are;
-# a name in SITE_SILENT is missing and says nothing, as Lmod was seen to do on a new stack.
+# a name in SITE_SILENT is missing and says nothing, as Lmod was seen to do on a new stack. SITE_LOGIN=no brings none.
 PROFILE = """\
 module() {
     local name=$2
@@ -80,12 +82,13 @@ module() {
     export LOADEDMODULES=${LOADEDMODULES:+$LOADEDMODULES:}$name/2.8.0
     export PATH=$SITE_PYTHON:$PATH
 }
+if [[ ${SITE_LOGIN-} == no ]]; then unset -f module; fi
 """
 
 
 def missing() -> str:
     """Why no bed can be brought up here, and how it could; empty where nothing is missing."""
-    absent = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    absent = [name for name in PROGRAMS if shutil.which(name, path=world.SYSTEM_PATH) is None]
     if absent:
         return f"no {', '.join(absent)}: {PACKAGES}"
     return "" if os.geteuid() == 0 else "the daemons are started as root"
@@ -183,7 +186,7 @@ def _write(folder: Path) -> None:
         text += NODE.format(name=node_name(number), host=host, port=port)
     (folder / "slurm.conf").write_text(text)
     (folder / "gres.conf").write_text(f"Name=gpu Type=a100 File={_devices(folder)}\n")
-    (folder / "home" / ".bash_profile").write_text(PROFILE)
+    (folder / "home" / ".bash_profile").write_text(world.LOGIN_FILE + PROFILE)
 
 
 def _devices(folder: Path) -> str:
@@ -198,10 +201,8 @@ def _devices(folder: Path) -> str:
 
 
 def _environ(folder: Path, python: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "USER", "LOGNAME", "SHELL") if name in os.environ}
     return {
-        **kept,
-        "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+        **world.inherit(os.environ),
         "HOME": str(folder / "home"),
         "SLURM_CONF": str(folder / "slurm.conf"),
         "SITE_PYTHON": str(python),

@@ -84,7 +84,7 @@ def test_a_rank_that_fails_in_training_ends_the_job_and_is_named(site: Site) -> 
     [
         ({"SITE_MODULES": "python"}, "module load pytorch failed: module avail pytorch shows what there is"),
         ({"SITE_SILENT": "pytorch"}, "module load pytorch loaded nothing: module avail pytorch shows what there is"),
-        ({"HOME": "/nonexistent"}, "there is no module command here: the script's first line must be #!/bin/bash -l"),
+        ({"SITE_LOGIN": "no"}, "there is no module command here: the script's first line must be #!/bin/bash -l"),
         ({"SITE_PYTHON": "/nowhere"}, "there is no python on PATH: name the modules or HPC_DL_VENV that bring it"),
         ({"HPC_DL_VENV": "/no/venv"}, "there is no Python environment in /no/venv (no bin/activate)"),
         ({"HPC_DL_HOME": "/tmp"}, "submit from the project's folder, or export HPC_DL_HOME"),

@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import world
+
 TESTS_PBS = Path(__file__).resolve().parent.parent
 
-PROFILE = """
+PROFILE = """\
 export PATH=NODE_BIN:$PATH
 module() {
     local command=$1 name
@@ -106,7 +108,7 @@ class Site:
         profile = PROFILE
         for word, value in words.items():
             profile = profile.replace(word, value)
-        (self.home / ".bash_profile").write_text(profile)
+        (self.home / ".bash_profile").write_text(world.LOGIN_FILE + profile)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
