@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every target does its own set-up, in .venv, and ends at once where there is nothing to do.
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo course test check format setup test-ipex check-nccl-build check-systems constraints clean
+.PHONY: help demo course test check check-environments format setup test-ipex check-nccl-build check-systems constraints clean
 
 WITH := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
@@ -21,6 +21,9 @@ test: setup  ## all tests; those that need Debian's packages say which (tests/de
 check: setup  ## format, lint, types, and the quick tests
 	@$(WITH) pre-commit run --all-files
 	@$(WITH) python -m pytest -m "not slow and not slurm and not browser and not netns"
+
+check-environments: setup  ## tests that look at their machine, under the environments of others (ARGS=--help tells more)
+	@$(WITH) python -m tests.environments $(ARGS)
 
 format: setup  ## put the code in its form
 	@$(WITH) ruff check --fix --quiet .
