@@ -14,13 +14,15 @@ default() { # NAME VALUE: export the variable unless it is set already
 }
 
 load_modules() { # NAME...: module load, and see that it did: a module that is missing may load nothing and say nothing
-    local name before
+    local name loaded python
     [[ $(type -t module) ]] || stop "there is no module command here: the script's first line must be #!/bin/bash -l"
     for name in "$@"; do
-        before=$(command -v python)
+        loaded=${LOADEDMODULES:-} python=$(command -v python)
         module load "$name" || stop "module load $name failed: module avail ${name%%/*} shows what there is"
-        case ":${LOADEDMODULES:-}:" in *":$name:"* | *":$name/"*) continue ;; esac
-        module is-loaded "$name" 2> /dev/null || [[ $(command -v python) != "$before" ]] ||
+        # An alias, or a part of a version as in pytorch/2.8, is listed by the full name of what it stands for.
+        [[ ${LOADEDMODULES:-} == "$loaded" && $(command -v python) == "$python" ]] || continue
+        case ":$loaded:" in *":$name:"* | *":$name/"* | *":$name."*) continue ;; esac
+        module is-loaded "$name" 2> /dev/null ||
             stop "module load $name loaded nothing: module avail ${name%%/*} shows what there is"
     done
 }
