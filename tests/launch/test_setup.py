@@ -209,9 +209,7 @@ def test_without_a_torch_or_with_one_too_old_nothing_is_taken_over(tmp_path: Pat
     assert _inherited(site, "constraints", "/nowhere") == []
 
 
-@pytest.mark.skipif(
-    COMPILER is None, reason="without a C++ compiler there is no Horovod here: install g++, then make test"
-)
+@pytest.mark.horovod
 def test_horovod_and_mpi4py_load_one_mpi_and_it_is_this_environments() -> None:
     program = (
         "import horovod.torch as hvd; from mpi4py import MPI; hvd.init()\n"

@@ -61,6 +61,7 @@ with start(engine) as session:
     _run(body, engine, kind, ranks=4)
 
 
+@pytest.mark.horovod
 def test_bf16_over_horovod_moves_half_the_bytes_and_sums_in_fp32() -> None:
     """256 + 1 + 1 + 1 in bfloat16, one after the other, stays 256; summed in fp32 and rounded once it is 260."""
     body = """
@@ -73,6 +74,7 @@ with start("horovod") as session:
     _run(body, ranks=4)
 
 
+@pytest.mark.horovod
 def test_adasum_of_equal_gradients_is_the_gradient_and_of_orthogonal_ones_the_sum() -> None:
     """The two limits of Maleki et al. 2020 (arXiv:2006.02924), section 3."""
     body = """

@@ -57,6 +57,7 @@ def test_loader_processes_outlive_the_signal_that_their_ranks_get(tmp_path: Path
     assert "with a checkpoint: a signal asked for it" in output
 
 
+@pytest.mark.horovod
 def test_a_rank_whose_fellow_hangs_leaves_soon_after_sigterm(tmp_path: Path) -> None:
     """Rank 1 hangs, rank 0 waits for it in a collective and gets SIGTERM there."""
     begun = time.monotonic()

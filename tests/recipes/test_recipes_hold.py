@@ -74,7 +74,7 @@ def test_the_promised_metric_comes_out(name: str, tmp_path: Path) -> None:
 @pytest.mark.parallel
 @pytest.mark.parametrize("name", ["neuron", "mlp"])
 def test_it_comes_out_on_two_ranks_as_well(name: str, tmp_path: Path) -> None:
-    words = hpc_dl("train", name, "--exchange.engine", "horovod", "--log.folder", str(tmp_path / "run"))
+    words = hpc_dl("train", name, "--log.folder", str(tmp_path / "run"))
     ended = run_ranks(2, words, timeout_seconds=600)
     assert ended.code == 0, ended.output
     assert_holds(name, tmp_path / "run", None)
