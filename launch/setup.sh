@@ -30,11 +30,7 @@ made_from() {
     { echo "$PWD $name ${horovod:-if possible}"; command -v g++ c++ clang++ "${CXX:-c++}" "${PYTHON:-python3}"
       cat "$constraints" setup.cfg pyproject.toml launch/*.py launch/{setup,build_horovod}.sh launch/horovod/*; } 2>&1 | cksum
 }
-if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from)" ]; then
-    [ ! -s "$without" ] || cat "$without"
-    exit 0
-fi
-rm -f "$stamp" "$without"
+unchanged() { [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$(made_from)" ]; }
 
 find_python() {
     local candidate
@@ -83,6 +79,25 @@ install_torch() {
     fi
 }
 
+build_horovod() {
+    rm -f "$without"
+    if [ "$horovod" = no ]; then
+        say "no Horovod, as HOROVOD=no asks: runs of several ranks use engine torch"
+    elif ! PYTHON=$folder/bin/python launch/build_horovod.sh "$variant" 2>"$folder/horovod.err"; then
+        local why
+        why="no Horovod: $(tail -n 1 "$folder/horovod.err" | sed 's/^build_horovod.sh: //')"
+        [ "$horovod" != yes ] || { cat "$folder/horovod.err"; say "$why"; say "to go on without it: HOROVOD=no make ..."; exit 1; } >&2
+        { say "$why"; say "runs of several ranks use engine torch, with the same numbers; to try again: HOROVOD=yes make setup"; } >"$without"
+        cat "$without"
+    fi
+}
+
+if unchanged; then
+    # What was missing may be there by now, and looking costs nothing; a build that failed would take minutes again.
+    if grep -qs 'the build failed' "$without"; then cat "$without"; elif [ -e "$without" ]; then build_horovod; fi
+    exit 0
+fi
+rm -f "$stamp"
 "$folder/bin/python" -m pip --version >/dev/null 2>&1 || new_environment
 
 if [ -s "$(packages_folder)/inherited.pth" ]; then
@@ -97,12 +112,5 @@ else
 fi
 install packages --no-build-isolation mpich setuptools "${packages[@]}"
 
-if [ "$horovod" = no ]; then
-    say "no Horovod, as asked by HOROVOD=no: runs of several ranks use engine torch"
-elif ! PYTHON=$folder/bin/python launch/build_horovod.sh "$variant" 2>"$folder/horovod.err"; then
-    reason="setup.sh: no Horovod: $(tail -n 1 "$folder/horovod.err" | sed 's/^build_horovod.sh: //')"
-    [ "$horovod" != yes ] || { cat "$folder/horovod.err"; echo "$reason"; say "to go on without it: HOROVOD=no make ..."; exit 1; } >&2
-    { echo "$reason"; say "runs of several ranks use engine torch, with the same numbers; to try again: HOROVOD=yes make setup"; } >"$without"
-    cat "$without"
-fi
+build_horovod
 made_from >"$stamp"
