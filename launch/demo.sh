@@ -17,5 +17,5 @@ echo
 cat <<'END'
 Read the report:        report/report.html (a browser) or report/report.md
 Enter the environment:  source .venv/bin/activate
-Go on:                  hpc-dl recipes; mpiexec -n 2 hpc-dl train fashion_cnn; docs/train.md for your own model and loop
+Go on:                  hpc-dl recipes; mpiexec -n 2 hpc-dl train mlp; your own model and loop: docs/train.md
 END
