@@ -121,6 +121,8 @@ def mpi_facts(wrapper: str, prefix: Path) -> dict[str, str]:
     words = shlex.split(show)
     headers = [Path(word[2:]) / "mpi.h" for word in words if word.startswith("-I")]
     if headers and not any(header.exists() for header in headers):
+        if " " in wrapper:
+            raise Missing(f"{wrapper}: MPI's compiler wrappers fail in a folder with a blank in its name: rename it")
         raise Missing(f"{wrapper} is there, its mpi.h is not: install MPI's development package, or pip install mpich")
     defines = dict(
         line

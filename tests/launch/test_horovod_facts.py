@@ -71,6 +71,11 @@ def test_missing_python_headers_are_named_with_the_package_that_has_them(tmp_pat
     facts.check_python_headers(tmp_path)
 
 
+def test_a_folder_with_a_blank_is_named_because_wrappers_cannot_quote_it(tmp_path: Path) -> None:
+    with pytest.raises(facts.Missing, match="a blank in its name: rename it"):
+        facts.mpi_facts(_mpi(tmp_path / "my checkout", MPICH), tmp_path)
+
+
 def test_mpi_of_the_environment_is_found_by_a_relative_path(tmp_path: Path) -> None:
     folders = facts.mpi_facts(_mpi(tmp_path, MPICH), tmp_path)["RPATH"].split(";")
     assert all(folder.startswith("$ORIGIN/") for folder in folders)
