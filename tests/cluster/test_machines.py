@@ -106,7 +106,8 @@ def test_unknown_machine_names_the_known() -> None:
         machines.load("perlmuter")
 
 
-def test_command_shows_table_and_record(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_shows_table_and_record(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "login21")  # these tests may run on Aurora
     assert command.main([], {"NERSC_HOST": "perlmutter"}) == 0
     assert "This is: perlmutter" in capsys.readouterr().out
     assert command.main(["aurora"], {}) == 0

@@ -27,7 +27,7 @@ def bash(code: str, **environ: str) -> tuple[int, str]:
     """Exit status and all output of a piece of a job script."""
     given = {"PATH": os.environ["PATH"], **environ}
     done = subprocess.run(
-        ["bash", "-c", f"source {LAUNCH}/job.sh\n{code}"], env=given, capture_output=True, text=True, timeout=60
+        ["bash", "-c", f"source '{LAUNCH}/job.sh'\n{code}"], env=given, capture_output=True, text=True, timeout=60
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -55,7 +55,7 @@ def test_what_is_wrong_stops_the_job_by_a_sentence(code: str, sentence: str) -> 
 
 def test_a_python_without_torch_is_named(tmp_path: Path) -> None:
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
     python.chmod(0o755)
     status, output = bash("check_python", PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert status == 1

@@ -30,7 +30,7 @@ def load(folder: Path, *names: str, before: str = "true") -> tuple[int, str]:
     for name, text in MODULES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    code = f"module use {folder}; {before}; source {ROOT}/launch/job.sh; load_modules {' '.join(names)}"
+    code = f"module use {folder}; {before}; source '{ROOT}/launch/job.sh'; load_modules {' '.join(names)}"
     words = ["bash", "-l", "-c", f"{code}; echo $LOADEDMODULES"]
     done = subprocess.run(words, env={"HOME": str(folder)}, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout + done.stderr
