@@ -14,6 +14,9 @@ from tests import world
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # pytest has put stdout and stderr back by now; a process that starts again must find its stdin, too.
+    config.pluginmanager.getplugin("capturemanager").suspend_global_capture(in_=True)
+    world.restart()
     home = tempfile.TemporaryDirectory(prefix="home", dir="/tmp")
     config.add_cleanup(home.cleanup)
     world.enter(Path(home.name))

@@ -53,7 +53,7 @@ EVERYWHERE = {
     "TORCH_DISTRIBUTED_DEBUG": "DETAIL",
     "COLUMNS": "20",
     "TMPDIR": "/nonexistent/tmp",
-    "LD_PRELOAD": "",
+    "LD_PRELOAD": "/nonexistent/libxalt_init.so",
 }
 PERLMUTTER = {
     "NERSC_HOST": "perlmutter",

@@ -40,6 +40,9 @@ def test_this_process_has_forgotten_what_it_was_started_with() -> None:
     umask = os.umask(0o022)
     assert umask == 0o022
     assert time.tzname == ("UTC", "UTC")
+    started_with = dict(each.split("=", 1) for each in Path("/proc/self/environ").read_text().split("\0") if each)
+    loader = {name: text for name, text in started_with.items() if name.startswith("LD_")}
+    assert loader == {name: text for name, text in os.environ.items() if name.startswith("LD_")}
     assert tempfile.gettempdir() == "/tmp"
     assert Path(__import__("hpc_dl").__file__).is_relative_to(world.ROOT)
     assert not [each for each in warnings.filters if each[0] == "error"], "PYTHONWARNINGS=error"

@@ -50,8 +50,17 @@ def inherit(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **_libraries(environ.get("LD_LIBRARY_PATH", "")), **MADE}
 
 
+def restart() -> None:
+    """Run this process's command again, where the system's loader, which cannot be told anew, was told otherwise."""
+    old, new = dict(os.environ), inherit(os.environ)
+    if any(old.get(name, "") != new.get(name, "") for name in ("LD_LIBRARY_PATH", "LD_PRELOAD")):
+        loader = {name: text for name, text in new.items() if name.startswith("LD_")}
+        others = {name: text for name, text in old.items() if not name.startswith("LD_")}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**others, **loader})
+
+
 def enter(home: Path) -> None:
-    """Move this process into the world: what is inherited, and what it read of the old one when it started."""
+    """Move this process into the world: what is inherited, and what Python read of the old one when it started."""
     old = dict(os.environ)
     os.environ.clear()
     os.environ.update(inherit(old), HOME=str(home))
