@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hpc_dl.errors import HpcDlError, nearest
@@ -43,6 +43,25 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     spared = [parameter for parameter in trainable if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def set_rates(optimizer: Optimizer, factor: float) -> float:
+    """Let every parameter group learn at the rate it was built with, times the factor.
+
+    A group keeps that rate as "initial_lr", as torch's own schedulers have it.
+
+    Returns:
+        The rate of the first group.
+    """
+    for group in optimizer.param_groups:
+        if "initial_lr" not in group:
+            group["initial_lr"] = float(group["lr"])
+        rate = group["initial_lr"] * factor
+        if isinstance(group["lr"], Tensor):  # captured in a graph: it must stay the same tensor
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+    return float(optimizer.param_groups[0]["lr"])
 
 
 def _sgd(groups: Groups, settings: OptimizerSettings) -> Optimizer:

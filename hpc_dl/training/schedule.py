@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The learning rate: a pure function of the step and the world size."""
+"""The learning rate, as a factor of an optimizer's own rates: a pure function of the step and the world size."""
 
 from __future__ import annotations
 
 import math
 
-from hpc_dl.settings import OptimizerSettings, ScheduleSettings
+from hpc_dl.settings import ScheduleSettings
 
 SCALING = {
     "linear": lambda world_size: float(world_size),
@@ -15,33 +15,30 @@ SCALING = {
 """Factor on the one-rank rate. Linear: Goyal et al. 2017 (1706.02677); square root: Krizhevsky 2014 (1404.5997)."""
 
 
-def learning_rate(
+def rate_factor(
     step: int,
     total_steps: int,
     world_size: int,
-    optimizer: OptimizerSettings,
     schedule: ScheduleSettings,
     global_batch_is_fixed: bool = False,
 ) -> float:
-    """The rate of one step.
+    """What the rates of one rank are multiplied by in one step.
 
     Args:
         step: Counted from 0.
         total_steps: Steps of the whole run; the decay ends with the last.
         world_size: Number of ranks.
-        optimizer: Gives the rate of one rank.
         schedule: Gives the rules.
         global_batch_is_fixed: It does not grow with the ranks; then "auto" leaves the rate alone.
 
     >>> s = ScheduleSettings(scaling="linear", warmup_steps=2)
-    >>> [round(learning_rate(step, 10, 4, OptimizerSettings(learning_rate=0.1), s), 3) for step in (0, 1, 2, 9)]
-    [0.2, 0.3, 0.4, 0.4]
+    >>> [rate_factor(step, 10, 4, s) for step in (0, 1, 2, 9)]
+    [2.0, 3.0, 4.0, 4.0]
     """
-    base = optimizer.learning_rate
     automatic = "none" if global_batch_is_fixed else "linear"
-    peak = base * SCALING[automatic if schedule.scaling == "auto" else schedule.scaling](world_size)
+    peak = SCALING[automatic if schedule.scaling == "auto" else schedule.scaling](world_size)
     if step < schedule.warmup_steps:
-        start = base if peak > base else 0.0
+        start = 1.0 if peak > 1 else 0.0
         return start + (peak - start) * (step + 1) / (schedule.warmup_steps + 1)
     done = step - schedule.warmup_steps
     left = max(1, total_steps - 1 - schedule.warmup_steps)

@@ -24,8 +24,9 @@ from hpc_dl.training.agreement import average_buffers, check_agreement
 from hpc_dl.training.checkpoint import Checkpoints, Position
 from hpc_dl.training.evaluation import evaluate
 from hpc_dl.training.metrics import Metric
+from hpc_dl.training.optimizers import set_rates
 from hpc_dl.training.recorder import Recorder
-from hpc_dl.training.schedule import learning_rate
+from hpc_dl.training.schedule import rate_factor
 from hpc_dl.training.seeds import step_seed
 from hpc_dl.training.step import Loss, TrainingStep
 from hpc_dl.training.watch import REASONS, Watch, Wish
@@ -65,10 +66,10 @@ class Trainer:
 
     Args:
         model: Any module, on the device; `session.distribute(model, optimizer)` has been called.
-        optimizer: Its rate is set before every step.
+        optimizer: Every parameter group learns at its own rate times the schedule's factor.
         loss: loss(output, target), the mean over the samples it is given.
         session: Device, engine and exchange.
-        settings: Read for training, optimizer rate, schedule, precision, log and checkpoints.
+        settings: Read for training, schedule, precision, log and checkpoints.
         run_folder: Where checkpoints go.
         metrics: Of the evaluation, by name.
         log: Where rank 0 writes; None on the others.
@@ -90,6 +91,7 @@ class Trainer:
         if session.exchange is None:
             raise HpcDlError("Trainer", "the model is not distributed", "call session.distribute(model, optimizer)")
         self._model, self._optimizer, self._metrics = model, optimizer, metrics
+        set_rates(optimizer, 1.0)  # now, since a checkpoint's groups bring the rates of the run before
         self._device, self._engine = session.device, session.engine
         self._settings, self._log = settings, log
         training = settings.training
@@ -205,9 +207,8 @@ class Trainer:
         position, settings = self._position, self._settings
         fixed = settings.training.global_batch is not None
         world_size = self._engine.world_size
-        rate = learning_rate(position.step, total_steps, world_size, settings.optimizer, settings.schedule, fixed)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        factor = rate_factor(position.step, total_steps, world_size, settings.schedule, fixed)
+        rate = set_rates(self._optimizer, factor)
         self._seed(position.step)  # again: a loader may have drawn numbers
         recorder.timer.lap("other")
         loss_sum = self._step(inputs, target, samples, recorder.timer)
