@@ -18,7 +18,6 @@ from hpc_dl.cluster import machines
 from hpc_dl.cluster.variables import RUN_FOLDER
 from hpc_dl.comm.flat import broadcast_tensors
 from hpc_dl.data.base import Data
-from hpc_dl.data.rehearsal import rehearse
 from hpc_dl.devices import ipex
 from hpc_dl.devices.binding_report import judge
 from hpc_dl.errors import HpcDlError
@@ -29,6 +28,8 @@ from hpc_dl.training import metrics, optimizers
 from hpc_dl.training.header import make_header
 from hpc_dl.training.imports import import_object
 from hpc_dl.training.largest_batch import largest_local_batch
+from hpc_dl.training.plans import training_plan
+from hpc_dl.training.rehearsal import rehearse
 from hpc_dl.training.step import Loss
 from hpc_dl.training.sync_batchnorm import convert
 from hpc_dl.training.trainer import Outcome, Trainer
@@ -43,6 +44,8 @@ class Task:
     loss: Loss
     data: Data
     metrics: Mapping[str, metrics.Metric]
+    least_samples: int = 1
+    """With how many samples the model can be trained at a time."""
 
 
 def train(settings: Settings, environ: Mapping[str, str], started_seconds: float | None = None) -> Outcome:
@@ -62,6 +65,7 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
         task = build_task(settings, session)
         if settings.training.largest_batch:
             settings = _with_largest_batch(settings, session, task)
+        training_plan(settings, len(task.data.train), session.engine, task.least_samples)  # refuses before the log
         model = convert(task.model, session.engine) if settings.device.sync_batchnorm else task.model
         optimizer = optimizers.build(model, settings.optimizer)
         if settings.device.ipex:
@@ -73,7 +77,18 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
         if settings.device.compile:
             task.model.compile()  # in place: the names in checkpoints stay
         watch = Watch(settings.checkpoint, job_end(environ))
-        trainer = Trainer(task.model, optimizer, task.loss, session, settings, folder, task.metrics, log, watch)
+        trainer = Trainer(
+            task.model,
+            optimizer,
+            task.loss,
+            session,
+            settings,
+            folder,
+            task.metrics,
+            log,
+            watch,
+            task.least_samples,
+        )
         outcome = trainer.fit(task.data, startup_seconds=time.time() - started_seconds)
         if settings.task.after and outcome.reason == "finished":
             import_object(settings.task.after, "task.after")(task.model, session, folder)
@@ -117,8 +132,11 @@ def build_task(settings: Settings, session: Session) -> Task:
     def to_device(part: torch.Tensor) -> torch.Tensor:
         return part.to(session.device.torch_device, dtype if part.is_floating_point() else None)
 
-    rehearse(data, model, loss, to_device, lambda: session.device.autocast(device.precision))
-    return Task(model, loss, data, {name.rpartition(":")[2]: metrics.find(name) for name in settings.task.metrics})
+    found = metrics.find(settings.task.metrics)
+    least_samples = rehearse(data, model, loss, found, to_device, lambda: session.device.autocast(device.precision))
+    if device.sync_batchnorm and session.world_size > 1:
+        least_samples = 1
+    return Task(model, loss, data, found, least_samples)
 
 
 def _call(path: str, options: Mapping[str, object], setting: str) -> object:

@@ -40,7 +40,7 @@ class TaskSettings:
     loss: str = "torch.nn.functional:nll_loss"
     """Import path of loss(output, target) -> mean over the batch, or of a class whose instance is called so."""
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
-    """Metrics of the evaluation: names from hpc_dl.training.metrics, or import paths of metric(output, target)."""
+    """Metrics of the evaluation: names from hpc_dl.training.metrics, or import paths of functions or classes."""
     after: str = ""
     """Import path of a function called once after training as after(model, session, run_folder); empty for none."""
 

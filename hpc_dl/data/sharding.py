@@ -34,7 +34,8 @@ class Plan:
     """The samples of one rank in every step of every epoch.
 
     Every sample is used exactly once in an epoch, unless `drop_last` leaves out the incomplete last batch. The last
-    batch is split as evenly as the others, so a rank may get one sample fewer than another, or none.
+    batch is split as evenly as the others, so a rank may get one sample fewer than another, or none. Where a rank
+    cannot do with a single sample, the last batch goes to fewer ranks.
     """
 
     samples: int
@@ -51,6 +52,8 @@ class Plan:
     """False: samples in the order they are stored, in every epoch."""
     drop_last: bool = False
     """Leave out the last batch of an epoch where it is smaller than the others."""
+    least_samples: int = 1
+    """What a rank needs to take part in a step: 2 where a layer normalises over the rank's own samples."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:
@@ -79,6 +82,23 @@ class Plan:
                 f"only {self.samples} samples, and drop_last leaves out the one incomplete batch",
                 "give a smaller batch, start fewer ranks, or set drop_last to false",
             )
+        self._refuse_single_samples()
+
+    def _refuse_single_samples(self) -> None:
+        rest = 0 if self.drop_last else self.samples % self.step_samples
+        if self.step_samples // self.world_size < self.least_samples:
+            raise HpcDlError(
+                f"a global batch of {self.step_samples} on {self.world_size} ranks",
+                "some get 1 sample, and the model needs 2 to train on, as batch normalisation does",
+                "give at least 2 samples per rank, start fewer ranks, or normalise over all ranks "
+                "(device.sync_batchnorm)",
+            )
+        if 0 < rest < self.least_samples:
+            raise HpcDlError(
+                f"{self.samples} samples in global batches of {self.step_samples}",
+                "the last one has 1 sample, and the model needs 2 to train on, as batch normalisation does",
+                "leave it out (training.drop_last), or change the batch",
+            )
 
     @property
     def step_samples(self) -> int:
@@ -106,7 +126,8 @@ class Plan:
             raise IndexError(f"step {step} of an epoch of {self.steps_per_epoch} steps")
         first = step * self.step_samples
         count = min(self.step_samples, self.samples - first)
-        start, stop = share(count, self.world_size, self.rank)
+        takers = max(1, min(self.world_size, count // self.least_samples))
+        start, stop = share(count, takers, self.rank) if self.rank < takers else (count, count)
         if not self.shuffle:
             return np.arange(first + start, first + stop, dtype=np.int64), count
         order = _order(self.samples, self.seed, epoch)

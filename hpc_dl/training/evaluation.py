@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hpc_dl.comm.base import Engine
-from hpc_dl.training.metrics import Metric
+from hpc_dl.training.metrics import Metric, over_ranks, tally
+from hpc_dl.training.modes import modes_kept
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
@@ -25,29 +26,28 @@ def evaluate(
     device: Device,
     precision: str = "fp32",
 ) -> tuple[dict[str, float], int]:
-    """Means over the samples of all ranks.
+    """Metrics of the samples of all ranks.
 
     Args:
         model: Put into evaluation mode meanwhile.
         batches: This rank's inputs and targets, on the device; the batches of all ranks hold every sample once.
-        metrics: Means over a batch by name.
+        metrics: By name.
         engine: Sums over ranks, once.
         device: Gives autocast.
         precision: As in training.
 
     Returns:
-        The metrics, and the number of samples they are taken over.
+        The metrics, and the number of samples.
     """
-    training = model.training
-    model.eval()
-    sums = torch.zeros(len(metrics) + 1, dtype=torch.float64)
-    for inputs, target in batches:
-        if len(inputs) == 0:
-            continue
-        with device.autocast(precision):
-            output = model(inputs)
-        values = [float(metric(output, target)) for metric in metrics.values()]
-        sums += torch.tensor([*values, 1.0], dtype=torch.float64) * len(inputs)
-    model.train(training)
-    *totals, samples = engine.reduce(sums, "sum", "evaluation").tolist()
-    return {name: total / samples for name, total in zip(metrics, totals, strict=True)}, round(samples)
+    tallies, samples = {name: tally(metric) for name, metric in metrics.items()}, 0
+    with modes_kept(model):
+        model.eval()
+        for inputs, target in batches:
+            if len(inputs) == 0:
+                continue
+            with device.autocast(precision):
+                output = model(inputs)
+            for one in tallies.values():
+                one.add(output, target, len(inputs))
+            samples += len(inputs)
+    return over_ranks(tallies, samples, engine)

@@ -1,15 +1,178 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of an evaluation: each a mean over the samples of a batch, averaged over all ranks by sample count."""
+"""Metrics of an evaluation: sums over all samples of all ranks first, quotients afterwards.
+
+A metric is one of three things:
+
+- a function of output and target that returns the mean over the samples it is given;
+- one that returns such a mean and what it is a mean over, as (mean, weight): tokens that count, pixels of a class;
+- an object with `update(output, target)`, `compute()` and `reset()` whose state are sums: whatever numbers and tensors
+  `reset` sets back are added up over ranks before `compute`.
+
+Which of the first two a function is, and whether it is a mean at all, is tried out before training begins.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
+from hpc_dl.comm.base import Engine
+from hpc_dl.errors import HpcDlError
 from hpc_dl.training.imports import import_object
 
-Metric = Callable[[Tensor, Tensor], Tensor]
+Metric = Any
+"""A function or object as above."""
+Batch = tuple[Any, Any, int]
+"""Output, target and number of samples."""
+TOLERANCE = 1e-4
+"""Between a metric of some samples and the same from parts of them: rounding in float32, and far below what a root of a
+mean is off."""
+MARK = 113
+MARKS = {int: MARK, float: float(MARK), list: [MARK]}
+"""Written over a metric's attributes to see which of them `reset` sets back."""
+
+
+class Tally(Protocol):
+    """A metric's sums over some batches."""
+
+    def add(self, output: Any, target: Any, samples: int) -> None:
+        """Take in a batch."""
+
+    def sums(self) -> Tensor:
+        """Everything the metric has added up: a vector in float64, as long on every rank."""
+
+    def value(self, sums: Tensor) -> float:
+        """The metric of these sums, which may be those of several ranks."""
+
+
+class MeanTally:
+    """Of a function."""
+
+    def __init__(self, function: Callable[[Any, Any], Any]) -> None:
+        self._function = function
+        self._sums = torch.zeros(2, dtype=torch.float64)
+
+    def add(self, output: Any, target: Any, samples: int) -> None:
+        result = self._function(output, target)
+        mean, weight = result if isinstance(result, tuple) else (result, samples)
+        if float(weight):  # a mean over nothing is no number
+            self._sums += torch.tensor([float(mean), 1.0], dtype=torch.float64) * float(weight)
+
+    def sums(self) -> Tensor:
+        return self._sums
+
+    def value(self, sums: Tensor) -> float:
+        total, weight = sums.tolist()
+        return total / weight if weight else float("nan")
+
+
+class ObjectTally:
+    """Of an object; works on a copy of it."""
+
+    def __init__(self, metric: Any) -> None:
+        self._metric = copy.deepcopy(metric)
+        self._names = _set_back(self._metric)
+
+    def add(self, output: Any, target: Any, samples: int) -> None:
+        self._metric.update(output, target)
+
+    def sums(self) -> Tensor:
+        parts = [torch.as_tensor(getattr(self._metric, name)).reshape(-1) for name in self._names]
+        return torch.cat([torch.zeros(0), *(part.detach().cpu() for part in parts)]).double()
+
+    def value(self, sums: Tensor) -> float:
+        state = [getattr(self._metric, name) for name in self._names]
+        lengths = [torch.as_tensor(mine).numel() for mine in state]
+        for name, mine, part in zip(self._names, state, sums.split(lengths), strict=True):
+            setattr(self._metric, name, _like(mine, part))
+        return float(self._metric.compute())
+
+
+def tally(metric: Metric) -> Tally:
+    """Nothing counted yet."""
+    return ObjectTally(metric) if hasattr(metric, "update") else MeanTally(metric)
+
+
+def over_ranks(tallies: Mapping[str, Tally], samples: int, engine: Engine) -> tuple[dict[str, float], int]:
+    """The metrics of all ranks' samples, and their number. All ranks call it; one collective."""
+    parts = [one.sums() for one in tallies.values()]
+    together = engine.reduce(torch.cat([*parts, torch.tensor([float(samples)])]).double(), "sum", "evaluation")
+    *sums, counted = together.split([*map(len, parts), 1])
+    values = {name: one.value(part) for (name, one), part in zip(tallies.items(), sums, strict=True)}
+    return values, round(float(counted))
+
+
+def refuse_what_cannot_be_added(name: str, metric: Metric, whole: Batch, parts: Sequence[Batch]) -> None:
+    """A metric of some samples must follow from the sums over parts of them, or it would depend on the number of ranks.
+
+    Args:
+        name: As in task.metrics.
+        metric: What is tried.
+        whole: Output, target and number of some samples.
+        parts: The same samples, cut into unequal parts.
+
+    Raises:
+        HpcDlError: It does not.
+    """
+    expected = _added_up(metric, [whole])
+    found = _added_up(metric, parts) if parts else expected
+    if not math.isclose(expected, found, rel_tol=TOLERANCE, abs_tol=1e-6) and not math.isnan(expected):
+        sizes = " and ".join(str(samples) for _, _, samples in parts)
+        raise HpcDlError(
+            f"metric {name!r}",
+            f"of {whole[2]} samples it is {expected:.6g}, put together from {sizes} of them {found:.6g}: it is no mean "
+            "over samples, so it would depend on the number of ranks",
+            "return (mean, weight) where it is a mean over something else, such as tokens; else give an object with "
+            "update, compute and reset, whose state are sums (docs/train.md)",
+        )
+
+
+def _added_up(metric: Metric, parts: Sequence[Batch]) -> float:
+    """The metric of several ranks, each with one of the parts."""
+    tallies = [tally(metric) for _ in parts]
+    for one, batch in zip(tallies, parts, strict=True):
+        one.add(*batch)
+    return tallies[0].value(torch.stack([one.sums() for one in tallies]).sum(0))
+
+
+def _set_back(metric: Any) -> list[str]:
+    """Reset a metric, and see which of its numbers and tensors that sets back: they are its state."""
+    metric.reset()
+    attributes = {**vars(metric), **getattr(metric, "_buffers", {})}
+    before = {name: value for name, value in attributes.items() if type(value) in MARKS or isinstance(value, Tensor)}
+    for name, value in before.items():
+        setattr(metric, name, torch.full_like(value, MARK) if isinstance(value, Tensor) else MARKS[type(value)])
+    metric.reset()
+    constants = [name for name in before if _marked(getattr(metric, name))]
+    for name in constants:
+        setattr(metric, name, before[name])
+    state = [name for name in before if name not in constants]
+    lists = [f"self.{name}" for name in state if isinstance(before[name], list)]
+    if lists or not state:
+        found = f"it keeps {lists[0]}, a list" if lists else "its reset() sets back no number and no tensor"
+        raise HpcDlError(
+            f"metric {type(metric).__name__}",
+            f"{found}, and only sums can be added up over ranks",
+            "keep sums as attributes, such as self.total and self.count, and set them to 0 in reset()",
+        )
+    return state
+
+
+def _marked(value: Any) -> bool:
+    if isinstance(value, list):
+        return value == MARKS[list]
+    return bool((torch.as_tensor(value) == MARK).all())
+
+
+def _like(mine: Any, part: Tensor) -> Any:
+    if isinstance(mine, Tensor):
+        return part.reshape(mine.shape).to(mine)
+    return type(mine)(part.item())
 
 
 def accuracy(output: Tensor, target: Tensor) -> Tensor:
@@ -25,7 +188,15 @@ def binary_accuracy(output: Tensor, target: Tensor) -> Tensor:
 METRICS: dict[str, Metric] = {"accuracy": accuracy, "binary_accuracy": binary_accuracy}
 
 
-def find(name: str) -> Metric:
-    """The metric of a name in `METRICS`, or of an import path."""
-    metric: Metric = METRICS[name] if name in METRICS else import_object(name, "task.metrics", METRICS)
-    return metric
+def find(paths: Iterable[str]) -> dict[str, Metric]:
+    """Metrics by the names they go by in the log: those in `METRICS`, or import paths without their module.
+
+    A class is called for an object. Two of one name keep their modules.
+    """
+    paths = list(paths)
+    short = [path.rpartition(":")[2] for path in paths]
+    found = {}
+    for path, name in zip(paths, short, strict=True):
+        metric = METRICS[path] if path in METRICS else import_object(path, "task.metrics", METRICS)
+        found[name if short.count(name) == 1 else path] = metric() if isinstance(metric, type) else metric
+    return found

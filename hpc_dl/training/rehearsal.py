@@ -1,67 +1,158 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One sample through model and loss before training begins: what does not fit together is said in a sentence."""
+"""A few samples through model, loss and metrics before training begins: what does not fit is said in a sentence."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from hpc_dl.data.base import Data
+from hpc_dl.data.base import Data, Source
 from hpc_dl.errors import HpcDlError
+from hpc_dl.training.metrics import Metric, refuse_what_cannot_be_added, tally
+from hpc_dl.training.modes import modes_kept, put_into_training, unchanged
+
+WRONG = (RuntimeError, ValueError, TypeError, IndexError)
+"""Errors of things that do not fit together; others are bugs, and their traceback tells more."""
+
+METRIC_SAMPLES = 3
+"""Two unequal parts at the least, and few enough for a large model."""
 
 
-@torch.no_grad()
+class Stage(NamedTuple):
+    """What a sample has passed, for the error."""
+
+    name: str
+    inputs: Tensor
+    target: Tensor
+
+    def mismatch(self, found: str) -> HpcDlError:
+        return HpcDlError(
+            self.name,
+            f"inputs {_shown(self.inputs)}, target {_shown(self.target)}: {found}",
+            "make data (data.source, data.options), task.model, task.loss and task.metrics fit together",
+        )
+
+
 def rehearse(
     data: Data,
     model: nn.Module,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[Tensor, Tensor], Any],
+    metrics: Mapping[str, Metric],
     to_device: Callable[[Tensor], Tensor],
     autocast: Callable[[], AbstractContextManager[object]],
-) -> None:
-    """Take the first sample of the training and of the evaluation data as a batch of one; nothing is changed by it.
+) -> int:
+    """Take the first training sample through model and loss as a step does, and the first evaluation samples through
+    model and metrics; nothing is changed by it.
 
     Args:
         data: Both parts.
-        model: On its device; in evaluation mode meanwhile.
+        model: On its device.
         loss: loss(output, target).
+        metrics: By name.
         to_device: Moves a batch and gives it the run's type.
         autocast: Precision of the run.
 
+    Returns:
+        The fewest samples a training step can do with: 2 where a layer normalises over the batch.
+
     Raises:
-        HpcDlError: Shapes or types of data, model and loss do not fit together.
+        HpcDlError: Shapes or types of data, model, loss and metrics do not fit together, or a metric is none that could
+            be added up over ranks.
     """
-    training = model.training
-    model.eval()
-    for name, source in (("training", data.train), ("evaluation", data.evaluation)):
-        inputs, target = (to_device(part) for part in source.batch(np.zeros(1, dtype=np.int64)))
-        stage = "model"
-        try:
-            with autocast():
-                output = model(inputs)
-                stage = "loss"
-                value = loss(output, target)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise _mismatch(f"one {name} sample through the {stage}", inputs, target, _told(error)) from error
+
+    def train_on(samples: int) -> None:
+        stage, output = _through_model("training", data.train, samples, model, to_device, autocast)
+        stage = stage._replace(name="one training sample through the loss")
+        with _mismatch_told(stage), autocast():
+            value = loss(output, stage.target)
         if not isinstance(value, Tensor) or value.numel() != 1:
-            found = f"the loss gives {_shown(value)}, not one number"
-            raise _mismatch(f"one {name} sample through the loss", inputs, target, found)
-    model.train(training)
+            raise stage.mismatch(f"the loss gives {_shown(value)}, not one number")
+
+    with unchanged(model), modes_kept(model):
+        put_into_training(model)
+        with torch.enable_grad():
+            least = _least_samples(train_on, len(data.train))
+        model.eval()
+        with torch.no_grad():
+            samples = min(METRIC_SAMPLES, len(data.evaluation))
+            stage, output = _through_model("evaluation", data.evaluation, samples, model, to_device, autocast)
+            for name, metric in metrics.items():
+                stage = stage._replace(name=f"one evaluation sample through the metric {name}")
+                with _mismatch_told(stage):
+                    _try_metric(name, metric, output, stage.target, samples)
+    return least
 
 
-def _mismatch(asked: str, inputs: Tensor, target: Tensor, found: str) -> HpcDlError:
-    return HpcDlError(
-        asked,
-        f"inputs {_shown(inputs)}, target {_shown(target)}: {found}",
-        "make data (data.source, data.options), task.model and task.loss fit together",
-    )
+def _try_metric(name: str, metric: Metric, output: Any, target: Any, samples: int) -> None:
+    """As an evaluation calls it; then, as exactly as it goes, whether it can be put together from parts."""
+
+    def part(first: int, last: int, exact: bool) -> tuple[Any, Any, int]:
+        def cut(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            value = value[first:last] if value.shape[:1] == (samples,) else value
+            return value.double() if exact and value.is_floating_point() else value
+
+        return tree_map(cut, output), tree_map(cut, target), last - first
+
+    tally(metric).add(output, target, samples)
+    for exact in (True, False):
+        try:
+            parts = [part(0, 1, exact), part(1, samples, exact)] if samples > 1 else []
+            refuse_what_cannot_be_added(name, metric, part(0, samples, exact), parts)
+            return
+        except WRONG:  # it has tensors of its own, whose type must be that of the output
+            if not exact:
+                raise
+
+
+def _least_samples(train_on: Callable[[int], None], available: int) -> int:
+    """With how many samples it works: where one is too few, two may do."""
+    try:
+        train_on(1)
+    except HpcDlError:
+        if available < 2:
+            raise
+        try:
+            train_on(2)
+        except HpcDlError:
+            pass
+        else:
+            return 2
+        raise
+    return 1
+
+
+def _through_model(
+    name: str,
+    source: Source,
+    samples: int,
+    model: nn.Module,
+    to_device: Callable[[Tensor], Tensor],
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> tuple[Stage, Any]:
+    inputs, target = (to_device(part) for part in source.batch(np.arange(samples)))
+    stage = Stage(f"one {name} sample through the model", inputs, target)
+    with _mismatch_told(stage), autocast():
+        return stage, model(inputs)
+
+
+@contextmanager
+def _mismatch_told(stage: Stage) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except WRONG as error:
+        raise stage.mismatch(_told(error)) from error
 
 
 def _shown(value: object) -> str:

@@ -35,6 +35,7 @@ class TrainingStep:
         accumulation: Micro-steps per update.
         clip_norm: Largest 2-norm of the averaged gradient, None for no clipping.
         agree: Reduces a one-element tensor over ranks to its maximum, in place: whether an fp16 gradient overflowed.
+        least_samples: A micro-step has at least so many, since some layer needs them.
     """
 
     def __init__(
@@ -49,7 +50,11 @@ class TrainingStep:
         accumulation: int = 1,
         clip_norm: float | None = None,
         agree: Callable[[Tensor], None] | None = None,
+        least_samples: int = 1,
     ) -> None:
+        self._least_samples = least_samples
+        self.stand_in: tuple[Tensor, Tensor] | None = None
+        """One real sample, for steps in which this rank has none but has to take part: its loss does not count."""
         self._model, self._optimizer, self._loss = model, optimizer, loss
         self._exchange, self._device, self._world_size = exchange, device, world_size
         self._precision, self._accumulation, self._clip_norm = precision, accumulation, clip_norm
@@ -112,7 +117,7 @@ class TrainingStep:
                     around.enter_context(self._exchange.paused())
                 if samples == 0 and self._together is not None:
                     around.enter_context(self._together.absent())
-                    some_inputs, some_target = _stand_in(some_inputs), _stand_in(some_target)
+                    some_inputs, some_target = self.stand_in or (some_inputs, some_target)
                 with self._device.autocast(self._precision):
                     loss = self._loss(self._model(some_inputs), some_target)
                 timer.lap("forward")
@@ -124,12 +129,7 @@ class TrainingStep:
     def _micro_batches(self, inputs: Tensor, target: Tensor, global_samples: int) -> list[tuple[Tensor, Tensor]]:
         """The parts of a batch, none of them empty; where ranks meet within a part, as many as the fullest rank has."""
         samples = len(inputs) if self._together is None else -(-global_samples // self._world_size)
-        parts = min(self._accumulation, samples)
+        parts = min(self._accumulation, samples // self._least_samples)
         if parts == 1:
             return [(inputs, target)]
         return list(zip(inputs.tensor_split(parts), target.tensor_split(parts), strict=True)) if parts else []
-
-
-def _stand_in(samples: Tensor) -> Tensor:
-    """One sample of zeros of the same kind."""
-    return samples.new_zeros((1, *samples.shape[1:]))

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hpc_dl.comm.flat import broadcast_state
 from hpc_dl.data.base import Data
-from hpc_dl.data.sharding import Plan, evaluation_plan
+from hpc_dl.data.sharding import Plan
 from hpc_dl.data.workers import Loader
 from hpc_dl.errors import HpcDlError
 from hpc_dl.scaling.records import End, Evaluation, LogWriter
@@ -24,11 +25,14 @@ from hpc_dl.training.agreement import average_buffers, check_agreement
 from hpc_dl.training.checkpoint import Checkpoints, Position
 from hpc_dl.training.evaluation import evaluate
 from hpc_dl.training.metrics import Metric
+from hpc_dl.training.modes import put_into_training
 from hpc_dl.training.optimizers import set_rates
+from hpc_dl.training.plans import held_back_plan, training_plan
 from hpc_dl.training.recorder import Recorder
 from hpc_dl.training.schedule import rate_factor
 from hpc_dl.training.seeds import step_seed
 from hpc_dl.training.step import Loss, TrainingStep
+from hpc_dl.training.sync_batchnorm import together_of
 from hpc_dl.training.watch import REASONS, Watch, Wish
 
 if TYPE_CHECKING:
@@ -74,6 +78,7 @@ class Trainer:
         metrics: Of the evaluation, by name.
         log: Where rank 0 writes; None on the others.
         watch: When to write a checkpoint and when to stop; by default training stops when it is asked to.
+        least_samples: With how many the model can be trained at a time (`rehearsal.rehearse` tells).
     """
 
     def __init__(
@@ -87,13 +92,14 @@ class Trainer:
         metrics: Mapping[str, Metric],
         log: LogWriter | None = None,
         watch: Watch | None = None,
+        least_samples: int = 1,
     ) -> None:
         if session.exchange is None:
             raise HpcDlError("Trainer", "the model is not distributed", "call session.distribute(model, optimizer)")
         self._model, self._optimizer, self._metrics = model, optimizer, metrics
         set_rates(optimizer, 1.0)  # now, since a checkpoint's groups bring the rates of the run before
         self._device, self._engine = session.device, session.engine
-        self._settings, self._log = settings, log
+        self._settings, self._log, self._least_samples = settings, log, least_samples
         training = settings.training
         self._step = TrainingStep(
             model,
@@ -106,6 +112,7 @@ class Trainer:
             accumulation=training.accumulation,
             clip_norm=training.clip_norm,
             agree=self._agree if session.engine.world_size > 1 else None,
+            least_samples=least_samples,
         )
         self._checkpoints = Checkpoints(run_folder, settings.checkpoint.keep)
         self._watch = watch or Watch(settings.checkpoint)
@@ -120,15 +127,20 @@ class Trainer:
             startup_seconds: What the process had spent before; written to the log.
         """
         training = self._settings.training
-        plan = self._plan(len(data.train))
+        plan = training_plan(self._settings, len(data.train), self._engine, self._least_samples)
+        if together_of(self._model):
+            inputs, target = data.train.batch(np.zeros(1, dtype=np.int64))
+            self._step.stand_in = self._to_device(inputs), self._to_device(target)
+        put_into_training(self._model)
         loader = Loader(data.train, plan, self._settings.data.workers)
+        held_back = Loader(data.evaluation, held_back_plan(plan, len(data.evaluation)))
         if self._settings.checkpoint.resume != "never":
             self._resume(plan)
         total_steps = training.steps or self._position.step + _steps_left(training.epochs, self._position, plan)
         recorder = Recorder(self._engine, self._device, self._settings.log, total_steps, self._log, self._watch)
         begun, first = time.perf_counter(), self._position
         with self._watch.request.listening():
-            stop = self._steps(loader, plan, total_steps, data, recorder)
+            stop = self._steps(loader, plan, total_steps, held_back, recorder)
             self._watch.request.agreed.set()  # nothing is left to agree on
             if stop or self._settings.checkpoint.last:
                 self._write_checkpoint()
@@ -145,36 +157,22 @@ class Trainer:
         metrics = self._evaluation.metrics if self._evaluation else {}
         return Outcome(end.reason, self._position, metrics, REASONS.get(stop, ""))
 
-    def _steps(self, loader: Loader, plan: Plan, total_steps: int, data: Data, recorder: Recorder) -> Wish:
+    def _steps(self, loader: Loader, plan: Plan, total_steps: int, held_back: Loader, recorder: Recorder) -> Wish:
         """All that is left to do, or until the ranks agree to stop: then why."""
         stop = Wish.GO_ON
         while self._position.step < total_steps and not stop:
             stop = self._epoch(loader, plan, total_steps, recorder)
             if not stop:
-                self._after_epoch(data, recorder, last=self._position.step >= total_steps)
+                self._after_epoch(held_back, recorder, last=self._position.step >= total_steps)
         if not stop and self._evaluation is None:  # it had stopped behind its last step
-            self._after_epoch(data, recorder, last=True)
+            self._after_epoch(held_back, recorder, last=True)
         recorder.settle()
         recorder.close()
         return stop
 
-    def _plan(self, samples: int) -> Plan:
-        training = self._settings.training
-        return Plan(
-            samples=samples,
-            world_size=self._engine.world_size,
-            rank=self._engine.rank,
-            local_batch=training.local_batch,
-            global_batch=training.global_batch,
-            seed=training.seed,
-            shuffle=self._settings.data.shuffle,
-            drop_last=training.drop_last,
-        )
-
     def _epoch(self, loader: Loader, plan: Plan, total_steps: int, recorder: Recorder) -> Wish:
         """What is left of the current epoch, or the steps left to do, whichever is less, or until the ranks agree to
         stop."""
-        self._model.train()
         stop, first = Wish.GO_ON, self._position.epoch_samples // plan.step_samples
         steps = min(plan.steps_per_epoch - first, total_steps - self._position.step)
         recorder.timer.restart()
@@ -224,22 +222,19 @@ class Trainer:
     def _seed(self, step: int) -> None:
         self._device.seed(step_seed(self._settings.training.seed, self._engine.rank, step))
 
-    def _after_epoch(self, data: Data, recorder: Recorder, last: bool) -> None:
+    def _after_epoch(self, held_back: Loader, recorder: Recorder, last: bool) -> None:
         if last or _due(self._settings.training.evaluate_every_epochs, self._position.epoch):
             with self._watch.request.busy():
-                self._evaluation = self._evaluate(data)
+                self._evaluation = self._evaluate(held_back)
             recorder.evaluation(self._evaluation)
         if self._position.epoch_samples == 0 and _due(self._settings.checkpoint.every_epochs, self._position.epoch):
             self._write_checkpoint()
 
-    def _evaluate(self, data: Data) -> Evaluation:
+    def _evaluate(self, held_back: Loader) -> Evaluation:
         engine, begun = self._engine, time.perf_counter()
         average_buffers(self._model, engine)
-        local_batch = max(1, self._plan(len(data.train)).step_samples // engine.world_size)
-        plan = evaluation_plan(len(data.evaluation), engine.world_size, engine.rank, local_batch)
         batches: Iterator[tuple[Tensor, Tensor]] = (
-            (self._to_device(inputs), self._to_device(target))
-            for inputs, target, _ in Loader(data.evaluation, plan).epoch(0)
+            (self._to_device(inputs), self._to_device(target)) for inputs, target, _ in held_back.epoch(0)
         )
         precision = self._settings.device.precision
         metrics, samples = evaluate(self._model, batches, self._metrics, engine, self._device, precision)

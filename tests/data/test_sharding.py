@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hpc_dl.data.sharding import Plan, evaluation_plan, share
@@ -112,3 +112,35 @@ def test_refusals_name_the_trouble(arguments: dict[str, int], word: str) -> None
 def test_a_step_beyond_the_epoch_is_an_index_error() -> None:
     with pytest.raises(IndexError, match="step 3"):
         Plan(samples=10, global_batch=4).batch(0, 3)
+
+
+@given(samples=st.integers(2, 150), world_size=worlds, each=st.integers(2, 9), least=st.integers(2, 3))
+def test_no_rank_gets_fewer_samples_than_the_model_can_do_with(
+    samples: int, world_size: int, each: int, least: int
+) -> None:
+    batch = world_size * max(each, least)
+    rest = samples % batch
+    assume(rest == 0 or rest >= least)
+    plans = [
+        Plan(samples=samples, world_size=world_size, rank=rank, global_batch=batch, least_samples=least)
+        for rank in range(world_size)
+    ]
+    for step in range(plans[0].steps_per_epoch):
+        parts = [plan.batch(0, step)[0] for plan in plans]
+        assert all(len(part) == 0 or len(part) >= least for part in parts)
+        assert np.array_equal(np.concatenate(parts), Plan(samples=samples, global_batch=batch).batch(0, step)[0])
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "words"),
+    [(33, 16, "(?s)the last one has 1 sample.*drop_last"), (32, 3, "(?s)some get 1 sample.*sync_batchnorm")],
+)
+def test_single_samples_are_refused_before_the_start_where_they_cannot_be_avoided(
+    samples: int, batch: int, words: str
+) -> None:
+    with pytest.raises(HpcDlError, match=words):
+        Plan(samples=samples, world_size=2, global_batch=batch, least_samples=2)
+
+
+def test_without_the_incomplete_batch_nobody_minds_its_single_sample() -> None:
+    Plan(samples=33, world_size=2, global_batch=16, least_samples=2, drop_last=True)

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpc_dl.data.base import Arrays, Data
-from hpc_dl.data.rehearsal import rehearse
 from hpc_dl.errors import HpcDlError
 from hpc_dl.models.mnist_cnn import MnistCnn
+from hpc_dl.training.rehearsal import rehearse
 
 
 def data(size: int = 28, dtype: torch.dtype = torch.float32, classes: torch.dtype = torch.int64) -> Data:
@@ -22,8 +24,8 @@ def data(size: int = 28, dtype: torch.dtype = torch.float32, classes: torch.dtyp
     return Data(part, part)
 
 
-def run(some: Data, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] = F.nll_loss) -> None:
-    rehearse(some, model, loss, lambda part: part, contextlib.nullcontext)
+def run(some: Data, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor] = F.nll_loss) -> int:
+    return rehearse(some, model, loss, {}, lambda part: part, contextlib.nullcontext)
 
 
 def test_what_fits_passes_and_nothing_is_changed() -> None:
@@ -69,3 +71,59 @@ def test_other_errors_of_a_model_go_through() -> None:
 
     with pytest.raises(AttributeError, match="a bug"):
         run(data(), Broken())
+
+
+def test_a_loss_may_differentiate_the_model() -> None:
+    """As physics-informed networks do."""
+
+    def residual(output: Tensor, target: Tensor) -> Tensor:
+        (slope,) = torch.autograd.grad(output.sum(), weights, create_graph=True)
+        return (slope - target.mean()).square().mean()
+
+    model = nn.Linear(2, 1)
+    weights = model.weight
+    part = Arrays(torch.ones(3, 2), torch.ones(3, 1))
+    assert run(Data(part, part), model, residual) == 1
+    assert model.weight.grad is None
+
+
+def test_training_sees_what_a_model_answers_in_training() -> None:
+    """A second head that only training asks for."""
+
+    class Helped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.helper = nn.Linear(2, 1), nn.Linear(2, 1)
+
+        def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+            return (self.head(x), self.helper(x)) if self.training else self.head(x)
+
+    part = Arrays(torch.ones(3, 2), torch.ones(3, 1))
+    run(Data(part, part), Helped(), lambda output, target: F.mse_loss(output[0] + output[1], target))
+
+
+def test_random_numbers_and_statistics_are_as_before() -> None:
+    class Noisy(nn.BatchNorm1d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + torch.rand(()) + np.random.rand() + random.random())
+
+    model = Noisy(2)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate(), model.running_mean.clone()
+    part = Arrays(torch.ones(3, 2), torch.ones(3, 2))
+    run(Data(part, part), model, F.mse_loss)
+    after = torch.get_rng_state(), np.random.get_state()[1], random.getstate(), model.running_mean
+    assert torch.equal(after[0], before[0])
+    assert (after[1] == before[1]).all()
+    assert after[2] == before[2]
+    assert torch.equal(after[3], before[3])
+    assert model.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize(("layer", "least"), [(nn.BatchNorm1d(2), 2), (nn.LayerNorm(2), 1), (nn.Identity(), 1)])
+def test_layers_that_normalise_over_the_batch_need_two_samples(layer: nn.Module, least: int) -> None:
+    part = Arrays(torch.rand(3, 2), torch.rand(3, 1))
+    assert run(Data(part, part), nn.Sequential(layer, nn.Linear(2, 1)), F.mse_loss) == least
+
+
+def test_images_have_enough_values_for_a_normalisation_in_one_sample() -> None:
+    assert run(data(), nn.Sequential(nn.BatchNorm2d(1), MnistCnn())) == 1

@@ -105,7 +105,7 @@ def test_a_checkpoint_of_an_epochs_ragged_last_step_can_be_resumed(tmp_path: Pat
 
 def test_sigterm_in_a_long_evaluation_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        if not slept:
+        if not slept and len(output) > 3:  # the rehearsal has that few
             slept.append(True)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(7)
