@@ -18,6 +18,7 @@ from hpc_dl.cluster import machines
 from hpc_dl.cluster.variables import RUN_FOLDER
 from hpc_dl.comm.flat import broadcast_tensors
 from hpc_dl.data.base import Data
+from hpc_dl.data.seeds import seed_all
 from hpc_dl.devices import ipex
 from hpc_dl.devices.binding_report import judge
 from hpc_dl.errors import HpcDlError
@@ -110,6 +111,7 @@ def build_task(settings: Settings, session: Session) -> Task:
     device = settings.device
     torch.set_float32_matmul_precision(device.matmul_precision)
     torch.manual_seed(settings.training.seed)
+    seed_all(settings.training.seed)  # NumPy and Python, too: data and models may draw from them
     data = _call(settings.data.source, settings.data.options, "data.source")
     if not isinstance(data, Data):
         raise HpcDlError(

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from hpc_dl.data.base import Batch, Source
+from hpc_dl.data.seeds import batch_seed, seed_all
 from hpc_dl.data.sharding import Indices, Plan
 from hpc_dl.errors import HpcDlError
 from hpc_dl.signals import outlive_sigterm, withheld
@@ -52,10 +53,12 @@ class Loader:
         source: Where the samples come from; pickled to the loader processes where there are any.
         plan: Which samples are this rank's.
         workers: Loader processes of this rank; 0 reads in this process. No more are started than it may use cores.
+        reseed: Seed this process's generators before every batch, as loader processes do theirs: random numbers of a
+            batch then do not depend on the number of workers, nor on what was read before.
     """
 
-    def __init__(self, source: Source, plan: Plan, workers: int = 0) -> None:
-        self._source, self._plan = source, plan
+    def __init__(self, source: Source, plan: Plan, workers: int = 0, reseed: bool = False) -> None:
+        self._source, self._plan, self._reseed = source, plan, reseed
         self._steps = _Steps(plan)
         self._processes = None
         workers = _within_affinity(workers)
@@ -77,6 +80,8 @@ class Loader:
         steps = range(first_step, self._plan.steps_per_epoch)
         if self._processes is None:
             for step in steps:
+                if self._reseed:
+                    seed_all(batch_seed(self._plan.seed, self._plan.rank, epoch, step))
                 indices, global_size = self._plan.batch(epoch, step)
                 yield *self._source.batch(indices), global_size
             return
@@ -87,8 +92,11 @@ class Loader:
             yield inputs, target, self._plan.batch(epoch, step)[1]
 
 
-class _Steps(Sampler[Indices]):
-    """The indices of this rank, step by step, of whichever epoch is set."""
+Order = tuple[Indices, int]
+
+
+class _Steps(Sampler[Order]):
+    """The indices and seeds of this rank, step by step, of whichever epoch is set."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -97,19 +105,21 @@ class _Steps(Sampler[Indices]):
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __iter__(self) -> Iterator[Indices]:
-        epoch = self.epoch
+    def __iter__(self) -> Iterator[Order]:
+        plan, epoch = self._plan, self.epoch
         for step in self.steps:
-            yield self._plan.batch(epoch, step)[0]
+            yield plan.batch(epoch, step)[0], batch_seed(plan.seed, plan.rank, epoch, step)
 
 
 class _Indexed(Dataset[Batch]):
-    """A source as torch's loader wants it: the "index" is the array of a whole batch."""
+    """A source as torch's loader wants it: the "index" is the array of a whole batch, and the seed to draw it with."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def __getitem__(self, indices: Indices) -> Batch:
+    def __getitem__(self, order: Order) -> Batch:
+        indices, seed = order
+        seed_all(seed)  # whichever process reads it, and whatever it has read before
         return self._source.batch(indices)
 
     def __len__(self) -> int:

@@ -49,6 +49,7 @@ class Checkpoints:
     def __init__(self, run_folder: Path, keep: int) -> None:
         self._folder = run_folder / FOLDER
         self._keep = keep
+        self._read_back = False
 
     def write(
         self,
@@ -56,8 +57,20 @@ class Checkpoints:
         model: dict[str, Any],
         optimizer: dict[str, Any],
         scaler: dict[str, Any] | None = None,
+        order: dict[str, int] | None = None,
     ) -> Path:
-        """Write one; only rank 0 calls it. `scaler` is the loss scale of fp16."""
+        """Write one; only rank 0 calls it. The first one is read back, as a run that resumes would read it.
+
+        Args:
+            position: How far the run has come.
+            model: State of the model.
+            optimizer: State of the optimizer.
+            scaler: Loss scale of fp16.
+            order: What decides the order of samples (`resume.order_of`).
+
+        Raises:
+            HpcDlError: It holds what cannot be read back; names where.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"step-{position.step:08d}.pt"
         beside = path.with_suffix(".part")
@@ -67,11 +80,15 @@ class Checkpoints:
             "model": model,
             "optimizer": optimizer,
             "scaler": scaler or {},
+            "order": order or {},
         }
         with beside.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        if not self._read_back:
+            _refuse_unreadable(beside, content)
+            self._read_back = True
         beside.replace(path)
         self._sync_folder()
         for old in self.paths()[: -self._keep]:
@@ -83,14 +100,23 @@ class Checkpoints:
         return sorted(self._folder.glob("step-*.pt"))
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read. Damaged ones are named on stderr and put aside: they must not count
-        among those that are kept."""
+        """The newest checkpoint that is whole; None where nothing was ever written.
+
+        Damaged ones are named on stderr and put aside: they must not count among those that are kept.
+
+        Raises:
+            HpcDlError: One is whole and cannot be read here, or all are damaged.
+        """
         for path in reversed(self.paths()):
             try:
                 return read(path)
-            except HpcDlError as error:
+            except DamagedError as error:
                 aside = path.rename(path.with_suffix(".damaged"))
                 print(f"hpc-dl: {error}\n  It is now {aside.name}; trying the one before.", file=sys.stderr)
+        if damaged := sorted(self._folder.glob("step-*.damaged")):
+            raise HpcDlError(
+                "resuming", f"all checkpoints in {self._folder} are damaged", f"remove {damaged[-1].name} to begin anew"
+            )
         return None
 
     def _sync_folder(self) -> None:
@@ -102,20 +128,36 @@ class Checkpoints:
             os.close(descriptor)
 
 
+class DamagedError(HpcDlError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU. Loads tensors and plain values only, never code."""
+    """The content of a checkpoint, on the CPU. Loads tensors and plain values only, never code.
+
+    Raises:
+        DamagedError: The file is not whole.
+        HpcDlError: It is whole and cannot be read: for another reason, which may pass, or by this version.
+    """
     try:
         file = io.BytesIO(path.read_bytes())
+    except (OSError, MemoryError) as error:
+        raise _unreadable(path, str(error) or "out of memory", "mend that, and resume again") from error
+    try:
         with zipfile.ZipFile(file) as archive:  # torch.save writes checksums, torch.load does not look at them
-            if part := archive.testzip():
-                raise ValueError(f"the checksum of its part {part} is wrong")
-        file.seek(0)
+            part = archive.testzip()
+    except Exception as error:  # zipfile raises a different type for each kind of damage
+        raise DamagedError(f"checkpoint {path}", f"cannot be read ({error})", "use an older one") from error
+    if part:
+        raise DamagedError(f"checkpoint {path}", f"the checksum of its part {part} is wrong", "use an older one")
+    file.seek(0)
+    try:
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises a different type for each kind of damage
+    except pickle.UnpicklingError as error:
         # torch's advice for files with code in them is to load them all the same: not ours
-        unsafe = isinstance(error, pickle.UnpicklingError)
-        reason = "it is damaged, or holds more than tensors and values" if unsafe else str(error).partition("\n")[0]
-        raise HpcDlError(f"checkpoint {path}", f"cannot be read ({reason})", "use an older one") from error
+        raise _unreadable(path, "it holds more than tensors and values", "use one of a run of this hpc_dl") from error
+    except Exception as error:
+        raise _unreadable(path, str(error).partition("\n")[0] or type(error).__name__, "mend that") from error
     if content.get("version") != VERSION:
         raise HpcDlError(
             f"checkpoint {path}",
@@ -123,3 +165,35 @@ def read(path: Path) -> dict[str, Any]:
             "read it with the hpc_dl that wrote it",
         )
     return content
+
+
+def _unreadable(path: Path, found: str, remedy: str) -> HpcDlError:
+    return HpcDlError(f"checkpoint {path}", f"cannot be read ({found})", remedy)
+
+
+def _refuse_unreadable(path: Path, content: dict[str, Any]) -> None:
+    """Read what has just been written; where that fails, say which part of the content is to blame."""
+    try:
+        read(path)
+    except HpcDlError as error:
+        path.unlink()
+        raise HpcDlError(
+            "a checkpoint that can be resumed from",
+            f"{_culprit(content) or 'what is written'} cannot be read back: {error.found}",
+            "keep tensors and plain numbers, strings, lists and dictionaries in states (get_extra_state, optimizers)",
+        ) from error
+
+
+def _culprit(value: Any, name: str = "") -> str:
+    """Where the first part is that cannot be read back by itself."""
+    if isinstance(value, dict):
+        parts = ((f"{name}[{key!r}]" if name else str(key), part) for key, part in value.items())
+        return next((found for place, part in parts if (found := _culprit(part, place))), "")
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    buffer.seek(0)
+    try:
+        torch.load(buffer, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        return f"{name}, of type {type(value).__name__},"
+    return ""

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpc_dl.comm.flat import broadcast_state
 from hpc_dl.data.base import Data
+from hpc_dl.data.seeds import seed_all, step_seed
 from hpc_dl.data.sharding import Plan
 from hpc_dl.data.workers import Loader
 from hpc_dl.errors import HpcDlError
@@ -29,8 +29,8 @@ from hpc_dl.training.modes import put_into_training
 from hpc_dl.training.optimizers import set_rates
 from hpc_dl.training.plans import held_back_plan, training_plan
 from hpc_dl.training.recorder import Recorder
+from hpc_dl.training.resume import changes, load, newest, order_of, position_in
 from hpc_dl.training.schedule import rate_factor
-from hpc_dl.training.seeds import step_seed
 from hpc_dl.training.step import Loss, TrainingStep
 from hpc_dl.training.sync_batchnorm import together_of
 from hpc_dl.training.watch import REASONS, Watch, Wish
@@ -116,7 +116,7 @@ class Trainer:
         )
         self._checkpoints = Checkpoints(run_folder, settings.checkpoint.keep)
         self._watch = watch or Watch(settings.checkpoint)
-        self._position = Position()
+        self._position, self._order = Position(), dict[str, int]()
         self._evaluation: Evaluation | None = None
 
     def fit(self, data: Data, startup_seconds: float = 0.0) -> Outcome:
@@ -132,8 +132,9 @@ class Trainer:
             inputs, target = data.train.batch(np.zeros(1, dtype=np.int64))
             self._step.stand_in = self._to_device(inputs), self._to_device(target)
         put_into_training(self._model)
-        loader = Loader(data.train, plan, self._settings.data.workers)
-        held_back = Loader(data.evaluation, held_back_plan(plan, len(data.evaluation)))
+        self._order = order_of(plan)
+        loader = Loader(data.train, plan, self._settings.data.workers, reseed=True)
+        held_back = Loader(data.evaluation, held_back_plan(plan, len(data.evaluation)), reseed=True)
         if self._settings.checkpoint.resume != "never":
             self._resume(plan)
         total_steps = training.steps or self._position.step + _steps_left(training.epochs, self._position, plan)
@@ -176,7 +177,6 @@ class Trainer:
         stop, first = Wish.GO_ON, self._position.epoch_samples // plan.step_samples
         steps = min(plan.steps_per_epoch - first, total_steps - self._position.step)
         recorder.timer.restart()
-        self._seed(self._position.step)
         for inputs, target, samples in itertools.islice(loader.epoch(self._position.epoch, first), steps):
             self._one_step(self._to_device(inputs), self._to_device(target), samples, total_steps, recorder)
             first += 1
@@ -207,7 +207,7 @@ class Trainer:
         world_size = self._engine.world_size
         factor = rate_factor(position.step, total_steps, world_size, settings.schedule, fixed)
         rate = set_rates(self._optimizer, factor)
-        self._seed(position.step)  # again: a loader may have drawn numbers
+        self._seed()  # behind what the loader may have drawn
         recorder.timer.lap("other")
         loss_sum = self._step(inputs, target, samples, recorder.timer)
         recorder.step(position.step, position.epoch, samples, loss_sum, rate)
@@ -217,10 +217,11 @@ class Trainer:
             epoch_samples=position.epoch_samples + samples,
             samples=position.samples + samples,
         )
-        self._seed(self._position.step)  # for the batch that is drawn next
 
-    def _seed(self, step: int) -> None:
-        self._device.seed(step_seed(self._settings.training.seed, self._engine.rank, step))
+    def _seed(self) -> None:
+        seed = step_seed(self._settings.training.seed, self._engine.rank, self._position.step)
+        seed_all(seed)
+        self._device.seed(seed)
 
     def _after_epoch(self, held_back: Loader, recorder: Recorder, last: bool) -> None:
         if last or _due(self._settings.training.evaluate_every_epochs, self._position.epoch):
@@ -233,6 +234,7 @@ class Trainer:
     def _evaluate(self, held_back: Loader) -> Evaluation:
         engine, begun = self._engine, time.perf_counter()
         average_buffers(self._model, engine)
+        self._seed()
         batches: Iterator[tuple[Tensor, Tensor]] = (
             (self._to_device(inputs), self._to_device(target)) for inputs, target, _ in held_back.epoch(0)
         )
@@ -259,31 +261,17 @@ class Trainer:
             average_buffers(self._model, self._engine)
             if self._engine.rank == 0:
                 model, optimizer = self._model.state_dict(), self._optimizer.state_dict()
-                self._checkpoints.write(self._position, model, optimizer, self._step.scaler_state())
+                self._checkpoints.write(self._position, model, optimizer, self._step.scaler_state(), self._order)
 
     def _resume(self, plan: Plan) -> None:
-        """Continue from the newest whole checkpoint; rank 0 reads it, all ranks get it."""
-        content = self._checkpoints.newest() if self._engine.rank == 0 else None
-        content = broadcast_state(self._engine, content)
+        content = newest(self._checkpoints, self._engine, must=self._settings.checkpoint.resume == "must")
         if content is None:
-            if self._settings.checkpoint.resume == "must":
-                raise HpcDlError(
-                    "checkpoint.resume = 'must'", "the run's folder holds no whole checkpoint", "use 'auto'"
-                )
             return
-        position = Position(**content["position"])
-        if position.epoch_samples % plan.step_samples:
-            raise HpcDlError(
-                f"resuming with a global batch of {plan.step_samples}",
-                f"the run stopped {position.epoch_samples} samples into an epoch, which is no multiple of it",
-                "resume with the global batch of before, or from a checkpoint at the end of an epoch",
-            )
-        self._model.load_state_dict(content["model"])
-        # State dicts carry rate, momentum and decay of the run before; those of this run's settings stay.
-        options = [{name: group[name] for name in group if name != "params"} for group in self._optimizer.param_groups]
-        self._optimizer.load_state_dict(content["optimizer"])
-        for group, kept in zip(self._optimizer.param_groups, options, strict=True):
-            group.update(kept)
+        position = position_in(content, plan)
+        if self._engine.rank == 0:
+            for change in changes(content, plan):
+                print(f"hpc-dl: {change}", flush=True)
+        load(content, self._model, self._optimizer)
         self._step.load_scaler_state(content["scaler"])
         self._position = position
 

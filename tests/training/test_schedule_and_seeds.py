@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpc_dl.data.seeds import step_seed
 from hpc_dl.settings import ScheduleSettings
 from hpc_dl.training.schedule import rate_factor
-from hpc_dl.training.seeds import step_seed
 
 RATE = 0.1
 
