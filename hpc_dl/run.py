@@ -16,6 +16,7 @@ from torch import nn
 from hpc_dl import arguments
 from hpc_dl.cluster import machines
 from hpc_dl.cluster.variables import RUN_FOLDER
+from hpc_dl.comm import compare
 from hpc_dl.comm.flat import broadcast_tensors
 from hpc_dl.data.base import Data
 from hpc_dl.data.seeds import seed_all
@@ -62,8 +63,10 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
     """
     started_seconds = time.time() if started_seconds is None else started_seconds
     with start(settings.exchange, settings.device, environ) as session:
+        compare.settings(session.engine, settings)
         folder = _run_folder(settings, session, environ)
         task = build_task(settings, session)
+        compare.data(session.engine, task.data)
         if settings.training.largest_batch:
             settings = _with_largest_batch(settings, session, task)
         training_plan(settings, len(task.data.train), session.engine, task.least_samples)  # refuses before the log

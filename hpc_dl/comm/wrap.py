@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from hpc_dl.comm import compare
 from hpc_dl.comm.base import Engine
 from hpc_dl.comm.exchange import GradientExchange
 from hpc_dl.comm.flat import broadcast_tensors
@@ -59,6 +60,7 @@ def wrap(engine: Engine, model: nn.Module, optimizer: torch.optim.Optimizer, set
         raise HpcDlError("exchange.adasum", f"{engine.world_size} ranks", "start a power of two of them")
     if engine.world_size == 1:
         return NoExchange()
+    compare.models(engine, model, optimizer, settings)
     broadcast_tensors(engine, [*model.parameters(), *model.buffers()])
     exchange = GradientExchange(
         engine,

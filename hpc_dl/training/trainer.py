@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpc_dl.comm import compare
 from hpc_dl.data.base import Data
 from hpc_dl.data.seeds import seed_all, step_seed
 from hpc_dl.data.sharding import Plan
@@ -127,6 +128,7 @@ class Trainer:
             startup_seconds: What the process had spent before; written to the log.
         """
         training = self._settings.training
+        compare.data(self._engine, data)
         plan = training_plan(self._settings, len(data.train), self._engine, self._least_samples)
         if together_of(self._model):
             inputs, target = data.train.batch(np.zeros(1, dtype=np.int64))
