@@ -208,10 +208,11 @@ def _with_world_size(record: RankRecord) -> RankRecord:
         return record
     size = mpi.world_size()
     if size is None:
+        found, remedy = mpi.reason_against()
         raise HpcDlError(
             "the number of ranks",
-            f"{record.launcher} exports none, and mpi4py, which would know, is missing",
-            f"export {EXPECTED_WORLD_SIZE} to all ranks (the job scripts do), or install mpi4py",
+            f"{record.launcher} exports none, and MPI, which would know, cannot be asked: {found}",
+            f"export {EXPECTED_WORLD_SIZE} to all ranks (the job scripts do), or {remedy}",
         )
     return replace(record, world_size=size)
 
@@ -242,7 +243,8 @@ def _compare(
     answer: tuple[str, str, str] | list[int] | None = None
     if arrivals is not None:
         try:
-            compare_worlds([arrival.place for arrival in arrivals], expected)
+            sharing = machines.find(environ).ranks_per_device
+            compare_worlds([arrival.place for arrival in arrivals], expected, sharing)
             answer = _threads(arrivals)
         except HpcDlError as error:
             answer = (error.asked, error.found, error.remedy)
@@ -250,7 +252,7 @@ def _compare(
     if isinstance(answer, tuple):
         raise HpcDlError(*answer)
     # Fewer where the user says so; more never: PBS sets OMP_NUM_THREADS to all CPUs of the node, for every rank.
-    limit = _number(environ, "OMP_NUM_THREADS")
+    limit = threads.asked_for(environ)
     counts = [threads_wanted or min(count, limit or count) for count in answer]
     threads.apply(counts[engine.rank], torch)
     return arrivals and [_with_threads(arrival, counts) for arrival in arrivals]

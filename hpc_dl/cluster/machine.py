@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -57,7 +58,7 @@ class Ranks(Sourced):
 
     per_node: int = 1
     device_order: tuple[int, ...] = ()
-    """The device of each local rank; empty for the same number."""
+    """The device of each local rank; empty for the same number. One that occurs several times is shared."""
     threads: int = 0
     """Hardware threads per rank, Slurm's -c; 0 leaves it to the scheduler."""
     cpu_bind: str = ""
@@ -209,6 +210,11 @@ class Machine:
         """The device, as numbered on a whole node, that the rank with this local rank computes on."""
         order = self.ranks.device_order
         return order[local_rank] if local_rank < len(order) else local_rank
+
+    @property
+    def ranks_per_device(self) -> int:
+        """How many ranks may share a device."""
+        return max(Counter(self.ranks.device_order).values(), default=1)
 
     def cpu_bind(self, name: str = "") -> CpuBind | None:
         """The binding list of that name (by default the machine's) or written out as `list:0-7:8-15`; else None."""

@@ -28,12 +28,13 @@ _OTHER_MPI = (
 )
 
 
-def compare_worlds(places: Sequence[Place], expected_world_size: int) -> None:
+def compare_worlds(places: Sequence[Place], expected_world_size: int, ranks_per_device: int = 1) -> None:
     """Refuse worlds that fell apart and ranks that share a place. Takes time linear in the number of ranks.
 
     Args:
         places: One per rank of this world, in any order.
         expected_world_size: What the job script or the launcher asked for.
+        ranks_per_device: How many may share a device, by the machine's record.
 
     Raises:
         HpcDlError: Separate worlds, another world size than expected, or duplicates; names ranks, host and remedy.
@@ -50,6 +51,7 @@ def compare_worlds(places: Sequence[Place], expected_world_size: int) -> None:
             found = f"rank {place.rank} on {place.host} counts {place.world_size} ranks, there are {len(places)}"
             raise HpcDlError(asked, found, _OTHER_MPI)
     _refuse_twins(asked, places)
+    refuse_crowded_devices(places, ranks_per_device)
 
 
 def _refuse_twins(asked: str, places: Sequence[Place]) -> None:
@@ -60,10 +62,26 @@ def _refuse_twins(asked: str, places: Sequence[Place]) -> None:
         found = f"{_both(twins)} are both local rank {twins[0].local_rank}"
         remedy = "give every host a name of its own; let the launcher number local ranks (do not set LOCAL_RANK)"
         raise HpcDlError(asked, found, remedy)
-    if twins := _twins(places, ((place.host, place.device) if place.device else None for place in places)):
-        found = f"{_both(twins)} use the same device {twins[0].device}"
-        remedy = "start as many ranks per node as it has devices, and let each see all of them (--gpu-bind=none)"
-        raise HpcDlError(asked, found, remedy)
+
+
+def refuse_crowded_devices(places: Iterable[Place], ranks_per_device: int = 1) -> None:
+    """Refuse more ranks on a device than it takes.
+
+    Raises:
+        HpcDlError: Names ranks, host and device.
+    """
+    sharing: dict[tuple[str, str], list[Place]] = {}
+    for place in places:
+        if place.device is not None:
+            sharing.setdefault((place.host, place.device), []).append(place)
+    for (host, device), guests in sharing.items():
+        if len(guests) > ranks_per_device:
+            named = " and ".join(f"rank {place.rank} on {host}" for place in guests[: ranks_per_device + 1])
+            raise HpcDlError(
+                f"at most {ranks_per_device} to a device",
+                f"{named} use the same device {device}",
+                "start as many ranks per node as it has devices, and let each see all of them (--gpu-bind=none)",
+            )
 
 
 def _twins(places: Iterable[Place], keys: Iterable[Hashable]) -> tuple[Place, Place] | None:

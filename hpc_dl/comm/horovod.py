@@ -36,6 +36,8 @@ class HorovodEngine(Engine):
     least_buckets = 4  # sums wait up to two cycles of a millisecond each; those that are ready together are fused
 
     def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
+        if hvd.mpi_built() and environ.get("HOROVOD_CONTROLLER", "mpi") == "mpi":
+            _start_mpi()
         hvd.init()
         self.rank, self.world_size = hvd.rank(), hvd.size()
         nccl = device.name == "cuda" and hvd.nccl_built()
@@ -43,6 +45,7 @@ class HorovodEngine(Engine):
 
     def stop(self) -> None:
         hvd.shutdown()
+        _stopped.append(True)
 
     def abort(self, code: int) -> None:
         if hvd.is_initialized() and hvd.mpi_enabled():
@@ -72,6 +75,21 @@ class HorovodEngine(Engine):
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
         return hvd.broadcast_object(value, root, name="broadcast")
+
+
+def _start_mpi() -> None:
+    """Initialise MPI before Horovod does: who initialises it finalises it, and MPI starts only once in a process."""
+    if mpi.module() is None and _stopped:
+        found, remedy = mpi.reason_against()
+        raise HpcDlError(
+            "a second session in one process with engine 'horovod'",
+            f"Horovod has ended MPI with the first one, since {found}",
+            f"{remedy}, use engine 'torch', or keep one session",
+        )
+
+
+_stopped: list[bool] = []
+"""Not empty once Horovod was shut down in this process."""
 
 
 class _Handle:

@@ -20,16 +20,31 @@ An MPICH program under Open MPI's mpiexec either dies in MPI_Init or finds itsel
 
 
 @functools.cache
-def bindings() -> Any | None:
-    """mpi4py's MPI, not initialised, or None where mpi4py or its MPI library is missing."""
+def _imported() -> tuple[Any | None, str]:
+    """mpi4py's MPI, not initialised, or why there is none."""
     try:
         import mpi4py
-
+    except ImportError:
+        return None, "mpi4py is not installed"
+    try:
         mpi4py.rc.initialize = False
         from mpi4py import MPI
-    except (ImportError, RuntimeError):
-        return None
-    return MPI
+    except (ImportError, RuntimeError) as error:
+        return None, f"mpi4py is installed, but no MPI library loads ({str(error).strip().splitlines()[0]})"
+    return MPI, ""
+
+
+def bindings() -> Any | None:
+    """mpi4py's MPI, not initialised, or None where mpi4py or its MPI library is missing."""
+    return _imported()[0]
+
+
+def reason_against() -> tuple[str, str]:
+    """Why MPI cannot be asked anything here, and what to do about it."""
+    found = _imported()[1]
+    if "installed, but" in found:
+        return found, "load the site's MPI module, or put its libmpi on LD_LIBRARY_PATH"
+    return found, "install mpi4py"
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.cluster.rendezvous import Address, find_address
+from hpc_dl.cluster.worlds import Place, refuse_crowded_devices
 from hpc_dl.comm import mpi
 from hpc_dl.comm.base import CopiedBack, Engine, Op, Work
 from hpc_dl.errors import HpcDlError
@@ -38,6 +40,8 @@ class TorchEngine(Engine):
         timeout = timedelta(seconds=timeout_seconds)
         store = _store(address, record, timeout)
         self._refuse_mixture(store, record)
+        if self.backend != "gloo":
+            _refuse_shared_devices(store, record, device)
         dist.init_process_group(
             self.backend,
             store=store,
@@ -92,13 +96,35 @@ class TorchEngine(Engine):
         return values[0]
 
 
+def _refuse_shared_devices(store: dist.Store, record: RankRecord, device: Device) -> None:
+    """Compare devices before the process group binds them: NCCL ends in words of its own on two ranks of one device."""
+    host = record.host or socket.gethostname()
+    size = record.world_size or 1
+    place = Place(record.rank, size, host, record.local_rank, record.local_world_size, device.identity())
+    store.set(f"place.{record.rank}", json.dumps(place))
+    if record.rank == 0:
+        told = store.multi_get([f"place.{rank}" for rank in range(size)])
+        store.set("verdict", json.dumps(_crowded([Place(*json.loads(text)) for text in told])))
+    if verdict := json.loads(store.get("verdict")):
+        raise HpcDlError(*verdict)
+
+
+def _crowded(places: list[Place]) -> tuple[str, str, str] | None:
+    try:
+        refuse_crowded_devices(places)
+    except HpcDlError as error:
+        return error.asked, error.found, f"{error.remedy}; to share devices, use --exchange.host_staging true"
+    return None
+
+
 def _agree_through_mpi(record: RankRecord) -> Address:
     """Rank 0 proposes itself and a free port; MPI tells the others."""
     if mpi.module() is None:
+        found, remedy = mpi.reason_against()
         raise HpcDlError(
             "engine 'torch'",
-            f"{record.launcher} names no address for the ranks to meet, and mpi4py, which could, is missing",
-            "set MASTER_ADDR and MASTER_PORT for all ranks, or install mpi4py",
+            f"{record.launcher} names no address for the ranks to meet, and MPI, which could, cannot be asked: {found}",
+            f"set MASTER_ADDR and MASTER_PORT for all ranks, or {remedy}",
         )
     if mpi.world_size() != record.world_size:
         raise HpcDlError(

@@ -53,18 +53,20 @@ def pick_index(local_rank: int, visible: int, device_map: DeviceMap, mask: Mask)
     """
     if visible == 1:
         return 0, "the only visible device"
-    if local_rank >= visible:
+    place = len({device_map(rank) for rank in range(local_rank)} - {device_map(local_rank)})  # ranks may share devices
+    if place >= visible:
         raise HpcDlError(
             f"a device for local rank {local_rank}",
             f"only {visible} are visible" + (f" ({mask})" if mask.value else ""),
-            f"start at most {visible} ranks per node, or make more devices visible",
+            f"start at most {visible} ranks per node, make more devices visible, or let ranks share one "
+            "(ranks.device_order of the machine's record)",
         )
     wanted = device_map(local_rank)
     numbers = mask.numbers if mask.value else tuple(range(visible))
     if numbers is None or len(numbers) != visible:
-        return local_rank, f"index = local rank, because {mask} does not tell which devices of the node these are"
+        return place, f"index = local rank, because {mask} does not tell which devices of the node these are"
     if wanted not in numbers:
-        return local_rank, f"index = local rank, because device {wanted} of the machine's map is not visible"
+        return place, f"index = local rank, because device {wanted} of the machine's map is not visible"
     return numbers.index(wanted), f"device {wanted} by the machine's map" + (f" behind {mask}" if mask.value else "")
 
 

@@ -10,6 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from hpc_dl.errors import HpcDlError
+
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 
 
@@ -43,6 +45,19 @@ def share(masks: Sequence[frozenset[int]], local_rank: int, core_of: Mapping[int
 def apply(threads: int, torch: Any) -> None:
     """Let torch compute on so many threads."""
     torch.set_num_threads(threads)
+
+
+def asked_for(environ: Mapping[str, str]) -> int | None:
+    """Threads by OMP_NUM_THREADS, None where it is not set: the first of its list, which has one per level of nesting.
+
+    Raises:
+        HpcDlError: It is no such list.
+    """
+    text = environ.get("OMP_NUM_THREADS", "").strip()
+    levels = [level.strip() for level in text.split(",")]
+    if text and not all(level.isdigit() and int(level) for level in levels):
+        raise HpcDlError(f"OMP_NUM_THREADS={text}", "not a list of whole numbers", "correct or unset OMP_NUM_THREADS")
+    return int(levels[0]) if text else None
 
 
 def parse_cpu_list(text: str) -> list[int]:

@@ -75,6 +75,14 @@ def test_two_ranks_on_one_device() -> None:
     assert "--gpu-bind=none" in text
 
 
+def test_as_many_ranks_on_a_device_as_the_record_allows() -> None:
+    places = [place._replace(device=f"gpu{place.local_rank // 2}") for place in world([4, 4])]
+    compare_worlds(places, 8, ranks_per_device=2)
+    places[6] = places[6]._replace(device="gpu0")
+    with pytest.raises(HpcDlError, match="rank 4 on n1 and rank 5 on n1 and rank 6 on n1 use the same device gpu0"):
+        compare_worlds(places, 8, ranks_per_device=2)
+
+
 def test_the_same_device_name_on_two_hosts_is_fine() -> None:
     compare_worlds(world([1, 1, 1]), 3)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc_dl.devices.threads import parse_cpu_list, read_cores, read_mask, share
+from hpc_dl.devices.threads import asked_for, parse_cpu_list, read_cores, read_mask, share
+from hpc_dl.errors import HpcDlError
 
 PERLMUTTER_CORES = {cpu: cpu % 64 for cpu in range(128)}
 
@@ -55,3 +56,15 @@ def test_this_process_has_a_mask() -> None:
 @pytest.mark.parametrize(("text", "expected"), [("0-2,64\n", [0, 1, 2, 64]), ("5", [5]), ("", [])])
 def test_cpu_list(text: str, expected: list[int]) -> None:
     assert parse_cpu_list(text) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("2,1", 2), (" 4 ", 4), ("8, 2, 1", 8), ("", None)])
+def test_threads_are_the_first_of_the_levels_that_openmp_allows(text: str, expected: int | None) -> None:
+    assert asked_for({"OMP_NUM_THREADS": text}) == expected
+    assert asked_for({}) is None
+
+
+@pytest.mark.parametrize("text", ["2,", "two", "-1", "0", "2;1", "1.5"])
+def test_what_is_no_list_of_threads_is_refused(text: str) -> None:
+    with pytest.raises(HpcDlError, match=f"OMP_NUM_THREADS={text}"):
+        asked_for({"OMP_NUM_THREADS": text})

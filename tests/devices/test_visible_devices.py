@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from fake_torch import FakeSpace, make
 
+from hpc_dl.cluster.machine import Machine, Ranks
 from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.devices import ipex, xpu
 from hpc_dl.devices.base import Device, choose
@@ -206,3 +207,24 @@ def test_ipex_that_cannot_be_had_is_refused_with_the_remedy(error: BaseException
 def test_ipex_has_nothing_for_cuda() -> None:
     with pytest.raises(HpcDlError, match="nothing for cuda"):
         ipex.load("cuda")
+
+
+def test_a_record_that_names_devices_twice_lets_ranks_share_them() -> None:
+    machine = Machine("mine", ranks=Ranks(per_node=4, device_order=(0, 0, 1, 1)))
+    assert machine.ranks_per_device == 2
+    got = [pick("cuda", rank, machine.device_index, {}, gpus=2)[0] for rank in range(4)]
+    assert got == ["gpu 0", "gpu 0", "gpu 1", "gpu 1"]
+    hidden = {"CUDA_VISIBLE_DEVICES": "GPU-8f1c,GPU-02ab"}  # what these are cannot be told: in order, then
+    for rank in range(4):
+        device = choose(
+            "cuda", RankRecord(0, 4, rank, 4, 0, "test"), machine.device_index, hidden, torch=make("cuda", {}, 2)
+        )
+        assert device.torch_device.index == rank // 2
+    with pytest.raises(HpcDlError, match="only 2 are visible"):
+        pick("cuda", 4, machine.device_index, {}, gpus=2)
+
+
+def test_without_such_a_record_they_may_not() -> None:
+    assert Machine("mine").ranks_per_device == 1
+    with pytest.raises(HpcDlError, match="only 2 are visible"):
+        pick("cuda", 2, Machine("mine").device_index, {}, gpus=2)
