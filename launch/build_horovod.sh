@@ -5,7 +5,7 @@
 #   launch/build_horovod.sh [cpu|nccl] [--dry-run]
 #
 # cpu: MPI and Gloo. nccl: these, and NCCL for CUDA tensors. --dry-run only says what was found and where the wheel goes.
-# PYTHON, MPICXX, CUDA_HOME, HOROVOD_NCCL_HOME, CXX override what is found by itself. The wheel is kept in
+# PYTHON, MPICXX, CUDA_HOME, HOROVOD_NCCL_HOME, CXX override what is found by itself, CONSTRAINTS the project's pins. The wheel is kept in
 # ${XDG_CACHE_HOME:-~/.cache}/hpc_dl, in a folder named by all it was built against; delete the folder to build again.
 #
 # Exit codes: 0 installed; 1 the build or the check after it failed; 2 torch, Python's headers, MPI, CUDA or NCCL is
@@ -14,7 +14,9 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 source "$here/progress.sh"
+trap 'exit 130' INT # pip makes an ordinary error of it
 variant=${1:-cpu}
+constraints=${CONSTRAINTS:-$here/../constraints.txt}
 python=$(command -v "${PYTHON:-python3}") || { echo "build_horovod.sh: no ${PYTHON:-python3} on PATH" >&2; exit 2; }
 
 say() { echo "build_horovod.sh: $*"; }
@@ -51,10 +53,12 @@ build() {
     trap "rm -rf '$work'" EXIT
 
     # Build tools in an environment of their own, which sees torch: nothing in the user's environment changes.
-    "$python" -m venv "$work/tools"
-    "$work/tools/bin/python" -m pip install -qq --constraint "$here/../constraints.txt" \
+    mkdir -p "$folder"
+    "$python" -m venv "$work/tools" || stop 1 "$python -m venv fails: install what it lacks (Debian: python3-venv)"
+    with_progress "build_horovod.sh: build tools" "$folder/tools.log" "$work/tools/bin/python" -m pip install \
+        --progress-bar off --constraint "$here/../constraints.txt" \
         setuptools wheel cmake cffi packaging cloudpickle psutil pyyaml ||
-        stop 1 "pip could not install the build tools (above)"
+        stop 1 "pip could not install the build tools: $(tail -n 1 "$folder/tools.log") (all of it: $folder/tools.log)"
     echo "$SITE_PACKAGES" \
         >"$("$work/tools/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth"
 
@@ -79,7 +83,6 @@ build() {
     fi
 
     say "building, two to five minutes on two cores; what happens is in $folder/build.log"
-    mkdir -p "$folder"
     # pip's own cache does not know which torch or MPI a wheel was built for, hence --no-cache-dir.
     with_progress "build_horovod.sh: building" "$folder/build.log" env "${settings[@]}" "$work/tools/bin/python" -m pip \
         wheel --no-build-isolation --no-deps --no-cache-dir --no-binary horovod --verbose --wheel-dir "$work/wheel" \
@@ -106,6 +109,6 @@ if [ -z "$(wheel)" ]; then
     say "compiler: $cxx ($("$cxx" --version | head -n 1))"
     build "$cxx"
 fi
-"$python" -m pip install -qq --constraint "$here/../constraints.txt" "$(wheel)"
+"$python" -m pip install -qq --constraint "$constraints" "$(wheel)"
 "$python" -m pip install -qq --force-reinstall --no-deps "$(wheel)"
 "$python" "$here/horovod/verify.py" "$variant" || stop 1 "the wheel does not load: delete $folder and run this again"

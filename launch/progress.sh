@@ -32,5 +32,5 @@ _show_progress() { # LABEL LOG SHELL
 # What pip and make were last heard to do.
 _last_stage() { # LOG
     tail -n 200 "$1" | grep -oE '\[ *[0-9]+%\] (Building|Linking) .*|(Downloading|Collecting|Building|Installing) .*' |
-        tail -n 1 | sed -E 's|(Building CXX object ).*/|\1|; s|https?://[^ ]*/||'
+        tail -n 1 | sed -E 's|(Building CXX object ).*/|\1|; s|https?://[^ ]*/||' || true
 }

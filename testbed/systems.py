@@ -112,13 +112,13 @@ class Inside:
             variables["PATH"] = os.environ["PATH"]
         given = [f"{name}={value}" for name, value in (variables | {"CXX": self._system.cxx}).items()]
         words = ["env", "-i", *given, "bash", "-c", f"cd {shlex.quote(self.home)}/hpc_dl && {command}"]
+        limited = ["timeout", str(LIMIT_SECONDS), *words]
         done = subprocess.run(
-            in_root(self._root, words) if self._system.suite else words,
+            in_root(self._root, limited) if self._system.suite else limited,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=LIMIT_SECONDS,
         )
         with self._log.open("a", encoding="utf-8") as log:
             log.write(f"$ {command}\n{done.stdout}\n")
@@ -145,7 +145,8 @@ def install(root: Path, system: System) -> None:
 def in_root(root: Path, words: Sequence[str]) -> list[str]:
     """Words that run a command in a folder's system, with mounts that nobody else sees and that go with it."""
     place = shlex.quote(str(root))
-    mounts = f"mount -t proc proc {place}/proc && mount --rbind /dev {place}/dev"
+    # /sys for UCX, MPICH's transport, which looks for network interfaces there.
+    mounts = f"mount -t proc proc {place}/proc && mount --rbind /dev {place}/dev && mount --rbind /sys {place}/sys"
     return ["unshare", "--mount", "sh", "-c", f"{mounts} && exec chroot {place} {shlex.join(words)}"]
 
 
@@ -162,14 +163,17 @@ def check(name: str, folder: Path) -> Outcome:
     done, printed, seconds = inside.run(f"PYTHON={python} make demo")
     engine = "no Horovod" if "no Horovod" in printed else "Horovod"
     tested, results, _ = inside.run('PATH="$PWD/.venv/bin:$PATH" python -m pytest -q tests/parallel')
-    compiler = inside.run('"$CXX" --version')[1].splitlines()[0]
-    numbers = inside.run(f".venv/bin/python -c {shlex.quote(VERSIONS)}")[1].split()[-2:]
+    compiler = re.findall(r"[0-9]+[.][0-9.]+", inside.run('"$CXX" --version')[1].partition("\n")[0]) or ["?"]
+    known, versions, _ = inside.run(f".venv/bin/python -c {shlex.quote(VERSIONS)}")
+    number, torch = versions.split()[-2:] if known else ("?", "?")
+    right = done and torch.startswith(system.torch or "")
     counts = re.findall(r"^.*\d+ (?:passed|failed).* in .*$", results, re.M) or ["nothing ran"]
     return Outcome(
         name,
-        f"{system.cxx} {(re.findall(r'[0-9]+[.][0-9.]+', compiler) or ['?'])[-1]}",
-        *numbers,
-        f"{'report' if done else 'FAILED'}, {engine}, {seconds / 60:.1f} min",
+        f"{system.cxx} {compiler[-1]}",
+        number,
+        torch,
+        f"{'report' if right else 'FAILED'}, {engine}, {seconds / 60:.1f} min",
         ("" if tested else "FAILED: ") + counts[-1].strip("= "),
     )
 

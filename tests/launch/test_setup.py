@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,7 @@ echo "$@" >>"{tree}/calls"
 case "$*" in
     *facts.py*) [ ! -e "{tree}/no-build" ] || {{ cat "{tree}/no-build" >&2; exit 1; }} ;;
     *"[dev]"*) [ ! -e "{tree}/interrupted" ] || exit 1 ;;
+    "-m venv "*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
 esac
 [ ! -e "{tree}/broken" ]
 """
@@ -87,7 +90,7 @@ def _program(path: Path, text: str) -> Path:
 def _installs(tree: Path) -> int:
     """Runs the set-up without Horovod; how many times pip installed something."""
     (tree / "calls").write_text("")
-    _run(tree / "launch/setup.sh", HOROVOD="no", PYTHON="/nowhere/python3")
+    _run(tree / "launch/setup.sh", HOROVOD="no")
     return (tree / "calls").read_text().count("pip install")
 
 
@@ -117,7 +120,7 @@ def test_without_horovod_the_set_up_goes_on_and_says_why_in_two_lines_each_time(
     reason = "the build failed: a.h:3: error: no (all of it: /logs/build.log)"
     (tree / "no-build").write_text(f"build_horovod.sh: {reason}\n")
     for _ in range(2):
-        found = _run(tree / "launch/setup.sh", PYTHON="/nowhere/python3")
+        found = _run(tree / "launch/setup.sh")
         assert found.returncode == 0
         why, instead = found.stdout.splitlines()[-2:]
         assert why == f"setup.sh: no Horovod: {reason}"
@@ -125,11 +128,40 @@ def test_without_horovod_the_set_up_goes_on_and_says_why_in_two_lines_each_time(
         assert "HOROVOD=yes make setup" in instead
 
 
+def test_a_build_that_was_interrupted_leaves_no_stamp(tree: Path) -> None:
+    """pip catches the signal and ends with an ordinary error; the set-up must not take that for a failed build."""
+    _program(tree / "launch/build_horovod.sh", "#!/bin/sh\ntrap 'exit 1' INT\ntouch building\nsleep 20 & wait\n")
+    words = [tree / "launch/setup.sh"]
+    environ = os.environ | {"CI": ""}
+    with subprocess.Popen(words, env=environ, start_new_session=True, stdout=subprocess.DEVNULL) as setup:
+        end = time.monotonic() + 60
+        while not (tree / "building").exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        os.killpg(setup.pid, signal.SIGINT)
+        assert setup.wait(30) == 130
+    assert not (tree / ".venv/made-from").exists()
+    assert not (tree / ".venv/without-horovod").exists()
+
+
+def test_a_horovod_of_before_goes_where_none_can_be_built(tree: Path) -> None:
+    (tree / "no-build").write_text("build_horovod.sh: no MPI\n")
+    _run(tree / "launch/setup.sh")
+    assert "pip uninstall -qq --yes horovod" in (tree / "calls").read_text()
+
+
+def test_horovod_is_left_out_and_tried_again_as_asked(tree: Path) -> None:
+    _program(tree / "launch/build_horovod.sh", f'#!/bin/sh\necho built >>"{tree}/calls"\n')
+    for wish, built in (("", 1), ("no", 0), ("no", 0), ("", 1), ("", 0)):
+        (tree / "calls").write_text("")
+        _run(tree / "launch/setup.sh", HOROVOD=wish)
+        assert (tree / "calls").read_text().count("built") == built, wish
+
+
 @pytest.mark.parametrize("wish", [{"HOROVOD": "yes"}, {"CI": "true"}])
 def test_where_horovod_is_wanted_a_failed_build_ends_the_set_up(tree: Path, wish: dict[str, str]) -> None:
     (tree / "no-build").write_text("build_horovod.sh: no MPI\n")
     for _ in range(2):
-        found = _run(tree / "launch/setup.sh", PYTHON="/nowhere/python3", **wish)
+        found = _run(tree / "launch/setup.sh", **wish)
         assert found.returncode == 1
         assert "no MPI" in found.stderr
 
@@ -162,12 +194,12 @@ def test_no_python_that_is_new_enough_is_said(tree: Path) -> None:
     (tree / "broken").touch()
     found = _run(tree / "launch/setup.sh", PYTHON="/nowhere/python3")
     assert found.returncode == 2
-    assert "no Python 3.10 or newer" in found.stderr
+    assert "no Python 3.10 or newer with venv and pip at PYTHON=/nowhere/python3" in found.stderr
 
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_long_command_shows_how_far_it_is_and_keeps_its_status(tmp_path: Path, terminal: bool) -> None:
-    script = f"""source {ROOT}/launch/progress.sh
+    script = f"""source "{ROOT}/launch/progress.sh"
         work() {{ echo "[ 37%] Building CXX object a/b/c.o"; sleep 1.5; return 3; }}
         with_progress "building" {tmp_path}/log work; echo "status $?" """
     words = ["script", "-qec", f"bash -c '{script}'", "/dev/null"] if terminal else ["bash", "-c", script]
@@ -175,6 +207,13 @@ def test_a_long_command_shows_how_far_it_is_and_keeps_its_status(tmp_path: Path,
     assert "status 3" in shown
     assert ("building 1 s  [ 37%] Building CXX object c.o" in shown) == terminal  # elsewhere a line every 30 s
     assert "[ 37%]" in (tmp_path / "log").read_text()
+
+
+def test_another_python_makes_another_environment(tree: Path) -> None:
+    for name, made in (("one", True), ("one", False), ("other", True)):
+        python = _program(tree / name / "python3", PYTHON.format(tree=tree))
+        found = _run(tree / "launch/setup.sh", HOROVOD="no", PYTHON=str(python))
+        assert (f"({python})" in found.stdout) == made, found.stdout
 
 
 def _installed(folder: Path, name: str, version: str) -> None:
@@ -191,15 +230,17 @@ def _inherited(site: Path, *words: str | Path) -> list[str]:
 
 def test_a_torch_that_is_there_stays_and_what_comes_with_it_is_not_pinned(tmp_path: Path) -> None:
     site = tmp_path / "module/site-packages"
-    for name, version in (("torch", "2.8.0a0+cray"), ("NumPy", "1.26.4"), ("mpi4py", "3.1")):
+    for name, version in (("torch", "2.8.0a0+cray"), ("NumPy", "1.26.4"), ("mpi4py", "3.1"), ("PyYAML", "6.0")):
         _installed(site, name, version)
     pins = tmp_path / "constraints.txt"
-    pins.write_text("# made by uv\nmpi4py==4.1.2\nnumpy==2.4.0 ; python_version >= '3.11'\ntorch==2.13.0\ntqdm==4.67\n")
+    pins.write_text(
+        "# made by uv\nmpi4py==4.1.2\nnumpy==2.4.0 ; python_version >= '3.11'\npyyaml==6.0.3\ntorch==2.13.0\n"
+    )
     assert _inherited(site, "paths") == [str(site)]
-    assert _inherited(site, "constraints", pins) == ["torch==2.8.0a0+cray", "mpi4py==4.1.2", "tqdm==4.67"]
+    assert _inherited(site, "constraints", pins) == ["torch==2.8.0a0+cray", "numpy<2", "mpi4py==4.1.2"]
 
 
-@pytest.mark.parametrize("version", [None, "2.2.1"])
+@pytest.mark.parametrize("version", [None, "2.2.1", "2.3.0a0+container"])
 def test_without_a_torch_or_with_one_too_old_nothing_is_taken_over(tmp_path: Path, version: str | None) -> None:
     site = tmp_path / "site-packages"
     site.mkdir()
