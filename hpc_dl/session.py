@@ -14,16 +14,17 @@ Leaving the `with` block by an exception ends the job on all ranks and names thi
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -34,7 +35,7 @@ from hpc_dl.cluster.rank import RankRecord, detect_rank
 from hpc_dl.cluster.variables import EXPECTED_WORLD_SIZE
 from hpc_dl.cluster.worlds import Place, compare_worlds
 from hpc_dl.comm import mpi
-from hpc_dl.comm.base import Engine
+from hpc_dl.comm.base import Engine, Work, left_early
 from hpc_dl.comm.wrap import Exchange, wrap
 from hpc_dl.devices import base as devices
 from hpc_dl.devices import threads
@@ -43,6 +44,8 @@ from hpc_dl.devices.binding import Binding, observe
 from hpc_dl.environment import environment
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
+
+Item = TypeVar("Item")
 
 FIRST_WORD_SECONDS = 1.0
 """How long ranks let rank 0 speak first where all may fail alike, and the culprit where its peers lose contact."""
@@ -93,7 +96,38 @@ class Session:
         clip, call `session.exchange.finish()` first.
         """
         self.exchange = wrap(self.engine, model, optimizer, settings or ExchangeSettings())
+        self._count_steps(optimizer)
         return model, optimizer
+
+    def _count_steps(self, optimizer: torch.optim.Optimizer) -> None:
+        """The engine knows the steps of the optimizer that has done most."""
+        counter = itertools.count(1)
+
+        def stepped(*_: Any) -> None:
+            self.engine.steps = max(self.engine.steps, next(counter))
+
+        optimizer.register_step_post_hook(stepped)
+
+    def until_any_ends(self, batches: Iterable[Item]) -> Iterator[Item]:
+        """The batches of this rank until some rank has none left: for streams of unknown and unequal length.
+
+        All ranks get the same number. What others have left is not used. One batch is read ahead, while its question
+        to the others ("do you have one?") travels.
+        """
+        waiting = iter(batches)
+
+        def ask() -> tuple[list[Item], torch.Tensor, Work]:
+            item = list(itertools.islice(waiting, 1))
+            there = torch.tensor([float(len(item))])
+            return item, there, self.engine.reduce_async(there, "min", "until_any_ends")
+
+        item, there, work = ask()
+        work.wait()
+        while there.item():
+            current = item
+            item, there, work = ask()
+            yield from current
+            work.wait()
 
     def close(self) -> None:
         """Leave the other ranks in order."""
@@ -158,7 +192,7 @@ def fail(error: BaseException, record: RankRecord, engine: Engine | None) -> Non
     """Say which rank failed and why, end the job on all ranks, and leave this process. Returns only on one process."""
     if record.world_size == 1:
         return
-    text, echo = _explain(error)
+    text, echo = _explain(error, engine)
     # Ranks may all fail alike, thousands of them: rank 0 speaks and ends the job. Echoes let the cause speak first.
     time.sleep(2 * FIRST_WORD_SECONDS if echo else FIRST_WORD_SECONDS if record.rank else 0.0)
     where = f"rank {record.rank} of {record.world_size} on {record.host or socket.gethostname()}"
@@ -181,14 +215,17 @@ def _leave(record: RankRecord, engine: Engine | None) -> None:
     os._exit(1)  # no exit handlers: those of MPI and Horovod wait for the other ranks
 
 
-def _explain(error: BaseException) -> tuple[str, bool]:
+def _explain(error: BaseException, engine: Engine | None) -> tuple[str, bool]:
     """What to print, and whether this is the echo of another rank's end rather than a cause."""
     if isinstance(error, HpcDlError):
         return str(error), False
     if type(error).__name__ in ENGINE_ERRORS or "gloo/transport" in str(error):
         text = str(error).strip() or type(error).__name__
         if any(sign in text.lower() for sign in LOST_CONTACT):
-            return f"lost contact with another rank, whose message tells the cause ({text})", True
+            left = None if engine is None else engine.first_to_leave()
+            if engine is not None and left is not None:
+                return str(left_early(*left, engine.steps)), False
+            return f"lost contact with another rank, which says why if it failed itself ({text})", True
     return f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error))}", False
 
 

@@ -173,8 +173,8 @@ class ExchangeSettings:
     host_staging: bool = False
     """Slow: copy gradients through host memory for an engine that cannot reach the device."""
     timeout_seconds: float = 1800.0
-    """How long a collective of engine torch may wait for the other ranks. Horovod reads its own variable,
-    HOROVOD_STALL_SHUTDOWN_TIME_SECONDS, and waits for ever without it."""
+    """How long a collective may wait for the other ranks. Horovod's own variable, HOROVOD_STALL_SHUTDOWN_TIME_SECONDS,
+    wins over it where it is set."""
     check_every_steps: int = 0
     """Compare checksums of parameters and buffers over ranks every so many steps; 0 for never."""
 

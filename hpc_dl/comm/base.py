@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hpc_dl.cluster.rank import RankRecord
+from hpc_dl.errors import HpcDlError
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
@@ -54,6 +55,8 @@ class Engine(ABC):
     """Why this engine was picked."""
     rank: int = 0
     world_size: int = 1
+    steps: int = 0
+    """Optimizer steps this rank has done, for what the others say where it leaves before them."""
 
     @abstractmethod
     def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
@@ -66,6 +69,10 @@ class Engine(ABC):
     def abort(self, code: int) -> None:
         """End the job on all ranks as far as the engine can; the caller then leaves its process."""
         del code  # one process, or an engine whose launcher ends the others when this rank leaves
+
+    def first_to_leave(self) -> tuple[int, int] | None:
+        """The rank that left in order while this one lost contact, and its steps; None where nobody did or can tell."""
+        return None
 
     @abstractmethod
     def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
@@ -107,3 +114,13 @@ class Engine(ABC):
     def barrier(self) -> None:
         """Wait for all ranks."""
         self.reduce(torch.zeros(1), "sum", "barrier")
+
+
+def left_early(rank: int, steps: int, own_steps: int) -> HpcDlError:
+    """What a rank is told that goes on after another one has left in order."""
+    return HpcDlError(
+        "the same number of steps on all ranks",
+        f"rank {rank} left after {steps} steps, and this rank is in a collective after {own_steps}",
+        "give all ranks as many batches (hpc_dl.data.base.batches does), or end together: "
+        "`for batch in session.until_any_ends(batches)`",
+    )

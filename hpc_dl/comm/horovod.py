@@ -20,11 +20,17 @@ from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.comm import mpi
 from hpc_dl.comm.base import Engine, Op, Work
 from hpc_dl.comm.bf16 import Bf16Sum
+from hpc_dl.environment import give
 from hpc_dl.errors import HpcDlError
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
 
+RANK_BITS = 20
+"""A number of steps carries the rank it comes from in its low bits."""
+NOBODY = 2**62
+FAREWELL_SECONDS = 5.0
+"""How long a rank whose collective failed waits to hear who has left: others may have failed, too, or hang."""
 OPS = {"sum": hvd.Sum, "max": hvd.Max, "min": hvd.Min}
 
 
@@ -38,14 +44,24 @@ class HorovodEngine(Engine):
     def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
         if hvd.mpi_built() and environ.get("HOROVOD_CONTROLLER", "mpi") == "mpi":
             _start_mpi()
+        _limit_waiting(timeout_seconds)
         hvd.init()
         self.rank, self.world_size = hvd.rank(), hvd.size()
         nccl = device.name == "cuda" and hvd.nccl_built()
         self.backend = "nccl" if nccl else "mpi" if hvd.mpi_enabled() else "gloo"
 
     def stop(self) -> None:
-        hvd.shutdown()
+        over_mpi = hvd.mpi_enabled()
+        hvd.shutdown()  # ranks that are in a collective hear of it at once
         _stopped.append(True)
+        if over_mpi:
+            mpi.smallest(self.steps << RANK_BITS | self.rank)
+
+    def first_to_leave(self) -> tuple[int, int] | None:
+        if not hvd.mpi_built():
+            return None
+        answer = mpi.smallest(NOBODY, FAREWELL_SECONDS)  # those who have left wait in `stop`
+        return None if answer in (None, NOBODY) else (answer & (1 << RANK_BITS) - 1, answer >> RANK_BITS)
 
     def abort(self, code: int) -> None:
         if hvd.is_initialized() and hvd.mpi_enabled():
@@ -75,6 +91,12 @@ class HorovodEngine(Engine):
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
         return hvd.broadcast_object(value, root, name="broadcast")
+
+
+def _limit_waiting(seconds: float) -> None:
+    """Horovod waits for ever unless it is told otherwise, and looks no earlier than after its warning."""
+    give("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(1, min(60, round(seconds / 2)))))
+    give("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(max(2, round(seconds))))
 
 
 def _start_mpi() -> None:

@@ -6,8 +6,10 @@ MPI is initialised at the first need, unless somebody (Horovod) has done so alre
 
 from __future__ import annotations
 
+import array
 import atexit
 import functools
+import time
 from typing import Any
 
 from hpc_dl.errors import HpcDlError
@@ -84,6 +86,22 @@ def world_size() -> int | None:
 def broadcast(value: Any) -> Any:
     """Rank 0's value on every rank; only where `module()` is not None."""
     return module().COMM_WORLD.bcast(value, root=0)  # type: ignore[union-attr]
+
+
+def smallest(value: int, within_seconds: float | None = None) -> int | None:
+    """The smallest of all ranks' numbers; None without MPI, or where some rank does not ask for it in time."""
+    mpi = module()
+    if mpi is None or mpi.Is_finalized():
+        return None
+    mine, result = array.array("q", [value]), array.array("q", [0])
+    request = mpi.COMM_WORLD.Iallreduce([mine, mpi.INT64_T], [result, mpi.INT64_T], op=mpi.MIN)
+    begun, pause = time.monotonic(), 0.001
+    while not request.Test():
+        if within_seconds is not None and time.monotonic() > begun + within_seconds:
+            return None
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+    return result[0]
 
 
 def abort(code: int) -> None:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import socket
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,12 +20,18 @@ from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.cluster.rendezvous import Address, find_address
 from hpc_dl.cluster.worlds import Place, refuse_crowded_devices
 from hpc_dl.comm import mpi
-from hpc_dl.comm.base import CopiedBack, Engine, Op, Work
+from hpc_dl.comm.base import CopiedBack, Engine, Op, Work, left_early
 from hpc_dl.errors import HpcDlError
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
 
+FIRST, ALL = "first to leave", "all have left"
+PATIENCE = timedelta(seconds=3)
+"""How long a rank waits in a collective before it looks whether another has left. It looks twice: data may be under
+way."""
+_sessions = itertools.count()
+"""Numbers the sessions of a process, the same on all ranks: the launcher's store outlives them."""
 OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
 
 
@@ -38,7 +47,7 @@ class TorchEngine(Engine):
             mpi.module()
         address = find_address(environ) or _agree_through_mpi(record)
         timeout = timedelta(seconds=timeout_seconds)
-        store = _store(address, record, timeout)
+        store = self._store = dist.PrefixStore(f"session.{next(_sessions)}", _store(address, record, timeout))
         self._refuse_mixture(store, record)
         if self.backend != "gloo":
             _refuse_shared_devices(store, record, device)
@@ -65,19 +74,45 @@ class TorchEngine(Engine):
             )
 
     def stop(self) -> None:
-        if dist.is_initialized():
-            self.barrier()  # rank 0 holds the store: it leaves when all are done
-            dist.destroy_process_group()
+        """Says farewell in the store: in a collective it would meet those of ranks that have steps left."""
+        if not dist.is_initialized():
+            return
+        self._store.compare_set(FIRST, "", json.dumps((self.rank, self.steps)))
+        if self._store.add("left", 1) == self.world_size:
+            self._store.set(ALL, "left")
+        self._wait_for_all()  # rank 0 holds the store: it leaves when all are done
+        dist.destroy_process_group()
+
+    def _wait_for_all(self) -> None:
+        pause = 0.001
+        with contextlib.suppress(RuntimeError, dist.DistError):  # rank 0 has gone
+            while not self._store.check([ALL]):
+                time.sleep(pause)
+                pause = min(2 * pause, 0.5)
+
+    def first_to_leave(self) -> tuple[int, int] | None:
+        try:
+            if not self._store.check([FIRST]):
+                return None
+            rank, steps = json.loads(self._store.get(FIRST))
+        except (RuntimeError, dist.DistError):
+            return None
+        return rank, steps
 
     def abort(self, code: int) -> None:
+        with contextlib.suppress(RuntimeError, dist.DistError, AttributeError):
+            self._store.set(ALL, "failed")  # those who have left wait for it
         # Where ranks were started over MPI, MPI reaches all of them; elsewhere peers see the broken connection.
         mpi.abort(code)
 
     def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
         if tensor.device.type == self._device.type:
-            return dist.all_reduce(tensor, op=OPS[op], async_op=True)
+            return self._watched(dist.all_reduce(tensor, op=OPS[op], async_op=True))
         moved = tensor.to(self._device)
-        return CopiedBack(tensor, moved, dist.all_reduce(moved, op=OPS[op], async_op=True))
+        return CopiedBack(tensor, moved, self._watched(dist.all_reduce(moved, op=OPS[op], async_op=True)))
+
+    def _watched(self, work: dist.Work) -> Work:
+        return _Watched(work, self) if self.backend == "gloo" else work  # type: ignore[return-value]
 
     def broadcast_bytes(self, tensor: Tensor, root: int, name: str) -> None:
         moved = tensor.to(self._device)
@@ -94,6 +129,26 @@ class TorchEngine(Engine):
         values = [value]
         dist.broadcast_object_list(values, src=root, device=self._device)
         return values[0]
+
+
+class _Watched:
+    """A collective of gloo; who waits for it in vain, because another rank has left in order, is told."""
+
+    def __init__(self, work: dist.Work, engine: TorchEngine) -> None:
+        self._work, self._engine = work, engine
+
+    def wait(self) -> None:
+        left = None
+        while True:
+            try:
+                self._work.wait(PATIENCE)
+                return
+            except RuntimeError as error:
+                if "Operation timed out" not in str(error):
+                    raise
+            if left is not None:
+                raise left_early(*left, self._engine.steps)
+            left = self._engine.first_to_leave()
 
 
 def _refuse_shared_devices(store: dist.Store, record: RankRecord, device: Device) -> None:

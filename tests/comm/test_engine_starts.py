@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         started.append(rank)
 
     monkeypatch.setattr(torch_distributed, "_store", lambda *_: store)
+    monkeypatch.setattr(torch_distributed, "_sessions", itertools.repeat(0))
     monkeypatch.setattr(dist, "init_process_group", init)
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
     monkeypatch.setattr(dist, "get_world_size", lambda: 1)
