@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.pbs.standin.site import enter_node
-from tests.slurm.slurm_bed import bring_up
+from tests.slurm.slurm_bed import bring_up, missing
 from tests.world import BIN, ROOT
 
 SENSITIVE = tuple(f"tests/{name}" for name in ["slurm", "pbs", "jobs", "cluster", "parallel", "doctor", "launch"])
@@ -108,6 +108,10 @@ AURORA = {
 Words = list[str]
 
 
+class NotHere(Exception):
+    """An environment that this machine cannot give."""
+
+
 def env(variables: Mapping[str, str]) -> Words:
     return ["env", *(f"{name}={text}" for name, text in variables.items())]
 
@@ -121,7 +125,7 @@ def here() -> Iterator[Words]:
 def lmod() -> Iterator[Words]:
     """A login shell whose /etc/profile.d has Lmod's file, as Debian's package puts it there."""
     if not Path("/etc/profile.d/lmod.sh").exists():
-        raise FileNotFoundError("no Lmod: apt-get install lmod")
+        raise NotHere("no Lmod: apt-get install lmod")
     yield [
         "env",
         "HOME=/nonexistent",
@@ -136,6 +140,8 @@ def lmod() -> Iterator[Words]:
 @contextlib.contextmanager
 def in_slurm_allocation() -> Iterator[Words]:
     """A step of a job of two nodes, on a Slurm of its own: the tests bring up another one in it."""
+    if reason := missing():
+        raise NotHere(reason)
     with tempfile.TemporaryDirectory(prefix="around", dir="/tmp") as folder, bring_up(Path(folder)) as bed:
         allocation = ["salloc", "-Q", "-A", "m1234", "-N", "2", "-n", "8", "--gpus-per-node=4", "-t", "120"]
         yield [*env(bed.environ), *allocation, "srun", "-N", "1", "-n", "1", "-c", "2"]
@@ -205,11 +211,15 @@ def together(names: Sequence[str]) -> Iterator[Words]:
 
 def run(names: Sequence[str], tests: Sequence[str], log: Path) -> tuple[int, str]:
     """Exit status and the last line of pytest, run in these environments at once."""
-    with together(names) as words, log.open("w", encoding="utf-8") as output:
-        command = [*words, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-        status = subprocess.run(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=ROOT).returncode
+    try:
+        with together(names) as words, log.open("w", encoding="utf-8") as output:
+            command = [*words, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+            done = subprocess.run(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=ROOT)
+    except NotHere as reason:
+        return 1, str(reason)
     lines = log.read_text(encoding="utf-8").splitlines()
-    return status, next((line for line in reversed(lines) if re.search(r"\d (passed|failed|error)", line)), lines[-1])
+    results = [line for line in lines if re.search(r"\d (passed|failed|error)", line)]
+    return done.returncode, (results or lines or ["nothing was printed"])[-1].strip("= ")
 
 
 def main(words: Sequence[str]) -> int:
@@ -220,14 +230,15 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--tests", nargs="+", default=SENSITIVE, help="what pytest is given")
     given = parser.parse_args(words)
     names = given.names or list(ENVIRONMENTS)
+    if unknown := set(names) - set(ENVIRONMENTS):
+        parser.error(f"no environment {', '.join(sorted(unknown))}: give some of {', '.join(ENVIRONMENTS)}")
     LOGS.mkdir(parents=True, exist_ok=True)
     worst = 0
     for group in [names] if given.together else [[name] for name in names]:
         title, begun = "+".join(group) if len(group) < 3 else "together", time.monotonic()
         status, last = run(group, [] if given.all else given.tests, LOGS / f"{title}.txt")
-        print(
-            f"{title:26} {'ok' if status == 0 else 'FAILED':7} {last}  ({time.monotonic() - begun:.0f} s)", flush=True
-        )
+        seconds = time.monotonic() - begun
+        print(f"{title:26} {'ok' if status == 0 else 'FAILED':7} {last}  ({seconds:.0f} s)", flush=True)
         worst = worst or status
     print(f"What pytest printed: {LOGS.relative_to(ROOT)}/")
     return worst
