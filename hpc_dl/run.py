@@ -138,6 +138,9 @@ def build_task(settings: Settings, session: Session) -> Task:
         return part.to(session.device.torch_device, dtype if part.is_floating_point() else None)
 
     found = metrics.find(settings.task.metrics)
+    for metric in found.values():
+        if isinstance(metric, nn.Module):
+            metric.to(session.device.torch_device)
     least_samples = rehearse(data, model, loss, found, to_device, lambda: session.device.autocast(device.precision))
     if device.sync_batchnorm and session.world_size > 1:
         least_samples = 1

@@ -44,6 +44,7 @@ class HorovodEngine(Engine):
     def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
         if hvd.mpi_built() and environ.get("HOROVOD_CONTROLLER", "mpi") == "mpi":
             _start_mpi()
+        self._timeout_seconds = timeout_seconds
         _limit_waiting(timeout_seconds)
         hvd.init()
         self.rank, self.world_size = hvd.rank(), hvd.size()
@@ -55,7 +56,7 @@ class HorovodEngine(Engine):
         hvd.shutdown()  # ranks that are in a collective hear of it at once
         _stopped.append(True)
         if over_mpi:
-            mpi.smallest(self.steps << RANK_BITS | self.rank)
+            mpi.smallest(self.steps << RANK_BITS | self.rank, self._timeout_seconds)
 
     def first_to_leave(self) -> tuple[int, int] | None:
         if not hvd.mpi_built():

@@ -88,7 +88,7 @@ def broadcast(value: Any) -> Any:
     return module().COMM_WORLD.bcast(value, root=0)  # type: ignore[union-attr]
 
 
-def smallest(value: int, within_seconds: float | None = None) -> int | None:
+def smallest(value: int, within_seconds: float) -> int | None:
     """The smallest of all ranks' numbers; None without MPI, or where some rank does not ask for it in time."""
     mpi = module()
     if mpi is None or mpi.Is_finalized():
@@ -97,7 +97,7 @@ def smallest(value: int, within_seconds: float | None = None) -> int | None:
     request = mpi.COMM_WORLD.Iallreduce([mine, mpi.INT64_T], [result, mpi.INT64_T], op=mpi.MIN)
     begun, pause = time.monotonic(), 0.001
     while not request.Test():
-        if within_seconds is not None and time.monotonic() > begun + within_seconds:
+        if time.monotonic() > begun + within_seconds:
             return None
         time.sleep(pause)
         pause = min(2 * pause, 0.1)

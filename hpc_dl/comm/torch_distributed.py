@@ -46,7 +46,7 @@ class TorchEngine(Engine):
         if device.needs_mpi(environ):
             mpi.module()
         address = find_address(environ) or _agree_through_mpi(record)
-        timeout = timedelta(seconds=timeout_seconds)
+        self._timeout_seconds, timeout = timeout_seconds, timedelta(seconds=timeout_seconds)
         store = self._store = dist.PrefixStore(f"session.{next(_sessions)}", _store(address, record, timeout))
         self._refuse_mixture(store, record)
         if self.backend != "gloo":
@@ -84,9 +84,9 @@ class TorchEngine(Engine):
         dist.destroy_process_group()
 
     def _wait_for_all(self) -> None:
-        pause = 0.001
+        pause, end = 0.001, time.monotonic() + self._timeout_seconds
         with contextlib.suppress(RuntimeError, dist.DistError):  # rank 0 has gone
-            while not self._store.check([ALL]):
+            while time.monotonic() < end and not self._store.check([ALL]):
                 time.sleep(pause)
                 pause = min(2 * pause, 0.5)
 

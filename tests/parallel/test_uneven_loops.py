@@ -70,6 +70,13 @@ def test_who_left_is_named_with_its_steps(engine: str, ranks: int, longer: int) 
     assert "Traceback" not in ended.output
 
 
+def test_a_rank_that_exits_without_an_error_has_left_too() -> None:
+    program = LOOP.replace("time.sleep(dawdle)", "sys.exit()")
+    ended = run_ranks(2, program, "torch", "1", "0", timeout_seconds=60)
+    assert ended.code != 0
+    assert "rank 0 left after 4 steps, and this rank is in a collective after 4" in ended.output
+
+
 @pytest.mark.parametrize("engine", ["horovod", "torch"])
 def test_a_rank_that_is_merely_late_is_waited_for(engine: str) -> None:
     ended = run_ranks(2, LOOP, engine, "-1", "9", timeout_seconds=60)
