@@ -132,5 +132,5 @@ def mpi_transport() -> MpiTransport:
 
     module = mpi.module()
     if module is None:
-        raise HpcDlError("bench of bare MPI", "mpi4py or its MPI library is missing", "pip install mpi4py")
+        raise HpcDlError("bench of bare MPI", *mpi.reason_against())
     return MpiTransport(module)

@@ -15,9 +15,12 @@ from hpc_dl.data.sharding import Plan
 from hpc_dl.errors import HpcDlError
 from hpc_dl.training.checkpoint import Checkpoints, Position
 
+ORDER = ("training samples", "training.seed", "data.shuffle")
+"""What decides the order of an epoch's samples."""
+
 
 def order_of(plan: Plan) -> dict[str, int]:
-    """What decides which samples a step of an epoch takes, by name; stored in every checkpoint."""
+    """What decides which samples the steps of an epoch take, by name; stored in every checkpoint."""
     return {
         "training samples": plan.samples,
         "global batch": plan.step_samples,
@@ -42,7 +45,8 @@ def newest(checkpoints: Checkpoints, engine: Engine, must: bool) -> dict[str, An
 def position_in(content: Mapping[str, Any], plan: Plan) -> Position:
     """Where the checkpoint's run had come to.
 
-    Within an epoch the steps ahead must take the samples that are left of it; between two epochs everything may change.
+    Within an epoch the steps ahead must take the samples that are left of it: their order stays, and a step of the new
+    batch must begin there. Between two epochs everything may change.
 
     Raises:
         HpcDlError: The rest of the epoch would not be the one that was left; names what is different.
@@ -51,6 +55,8 @@ def position_in(content: Mapping[str, Any], plan: Plan) -> Position:
     if position.epoch_samples == 0:
         return position
     for name, then, now in _differences(content, plan):
+        if name not in ORDER:
+            continue
         raise HpcDlError(
             f"resuming within an epoch ({position.epoch_samples} samples into it) with {name} = {now}",
             f"it was {then} when the checkpoint was written, so other samples would be left",

@@ -130,7 +130,7 @@ def changed(before: Settings, changes: dict[str, dict[str, Any]]) -> Settings:
     return before
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", ["training samples", "training.seed", "data.shuffle"])
 def test_what_changes_the_rest_of_an_epoch_is_refused_by_name(name: str, tmp_path: Path) -> None:
     train(settings(tmp_path, steps=2), {})
     with pytest.raises(HpcDlError, match=f"16 samples into it.*{name} = .*: it was") as caught:
@@ -146,6 +146,22 @@ def test_between_epochs_it_may_change_and_is_said(
     outcome = train(changed(resumed(settings(tmp_path)), CHANGES[name]), {})
     assert outcome.position.epoch == 2
     assert f"hpc-dl: resumed with {name} = " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["global batch", "training.drop_last"])
+def test_what_leaves_the_same_samples_may_change_within_an_epoch(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(settings(tmp_path, steps=2), {})
+    outcome = train(changed(resumed(settings(tmp_path)), CHANGES[name]), {})
+    assert outcome.position.samples == 80, "two epochs of 40, every sample once in each"
+    assert f"hpc-dl: resumed with {name} = " in capsys.readouterr().out
+
+
+def test_a_batch_of_which_no_step_begins_there_is_refused(tmp_path: Path) -> None:
+    train(settings(tmp_path, steps=2), {})
+    with pytest.raises(HpcDlError, match=r"a global batch of 12 .* 16 samples into an epoch, where no step begins"):
+        train(resumed(settings(tmp_path, global_batch=12)), {})
 
 
 @pytest.mark.parametrize("samples", [8, 16, 20])
