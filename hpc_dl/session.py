@@ -78,9 +78,9 @@ class Session:
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Make model and optimizer data-parallel, in place; they are returned as they came.
 
-        All ranks get rank 0's parameters and buffers. From now on `optimizer.step()` uses gradients averaged over all
-        ranks. To accumulate over several backward passes, wrap all but the last in `session.exchange.paused()`; to
-        clip, call `session.exchange.finish()` first.
+        All ranks get rank 0's parameters, buffers and optimizer state. From now on every gradient is the mean over
+        ranks when `backward()` returns; a rank without a backward calls `session.exchange.finish()` in its place.
+        `session.exchange.backward(loss, weight)` is exact for losses that average over `weight` things.
         """
         self.exchange = wrap(self.engine, model, optimizer, settings or ExchangeSettings())
         self._count_steps(optimizer)

@@ -175,13 +175,14 @@ class ExchangeSettings:
     timeout_seconds: float = 1800.0
     """How long a collective may wait for the other ranks. Horovod's own variable, HOROVOD_STALL_SHUTDOWN_TIME_SECONDS,
     wins over it where it is set."""
-    check_every_steps: int = 0
-    """Compare checksums of parameters and buffers over ranks every so many steps; 0 for never."""
+    check_every_steps: int | None = None
+    """Compare checksums of parameters and buffers over ranks every so many steps; 0 for never. By default
+    parameters only, after 1, 2, 4, ... steps and from 1,024 on every 1,024."""
 
     def __post_init__(self) -> None:
         _positive("exchange.bucket_megabytes", self.bucket_megabytes)
         _positive("exchange.timeout_seconds", self.timeout_seconds)
-        _not_negative("exchange.check_every_steps", self.check_every_steps)
+        _not_negative("exchange.check_every_steps", self.check_every_steps or 0)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,16 @@ class CopiedBack:
             self._tensor.copy_(self._copy)
 
 
+class Lane(Protocol):
+    """An order of collectives of its own: what is started here is never paired with what is started elsewhere."""
+
+    def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
+        """Start to reduce a contiguous real tensor over all ranks, in place; `name` is the same on all ranks."""
+
+    def adasum_async(self, tensor: Tensor, name: str) -> Work:
+        """Like `reduce_async`, with Horovod's adaptive sum; only where the engine supports it."""
+
+
 class Engine(ABC):
     """How ranks talk. All ranks call the same methods in the same order."""
 
@@ -99,12 +109,16 @@ class Engine(ABC):
     least_buckets: ClassVar[int] = 1
     """In how many buckets even a small model's gradients travel, so that most of the way is under backward."""
 
+    def lane(self) -> Lane:
+        """A new order of collectives; all ranks call it together. Engines that pair by name need none of their own."""
+        return self
+
     # What follows is the same for every engine.
 
     def reduce(self, tensor: Tensor, op: Op, name: str = "reduce") -> Tensor:
-        """The tensor reduced over all ranks; the argument stays as it is."""
-        result = tensor.clone(memory_format=torch.contiguous_format)
-        self.reduce_async(result, op, name).wait()
+        """The tensor reduced over all ranks; the argument stays as it is. Complex ones are summed part by part."""
+        result = tensor.detach().resolve_conj().clone(memory_format=torch.contiguous_format)
+        self.reduce_async(torch.view_as_real(result) if result.is_complex() else result, op, name).wait()
         return result
 
     def average(self, tensor: Tensor, name: str = "average") -> Tensor:

@@ -3,50 +3,50 @@
 
 Parameters are put into buckets in reverse order of registration, which is about the order in which backward finishes
 them. A hook on each parameter counts down its bucket; a full bucket is filled (gradient x 1/world size, one pass) and
-its sum started. Buckets start in one fixed order on all ranks, so an engine without negotiation cannot mix them up.
-`finish` starts what is left (parameters without a gradient count as zero), waits, and points each `.grad` at its place
-in the bucket.
+its sum started. Buckets start in one fixed order on all ranks, on a lane of their own, so that an engine without
+negotiation cannot mix them up. At the end of backward (`rounds.py`) the rest is started, parameters without a gradient
+counting as zero, and each `.grad` becomes its place in the bucket.
 
-A bucket ends with one flag per parameter, summed along with the gradients: a parameter that got a gradient on no rank
-keeps `.grad = None` and is left alone by the optimizer, as in a run on one process.
+A further backward adds to the mean: each rank holds the mean so far and its own part, and the mean of that is right.
 """
 
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.utils.hooks import RemovableHandle
 
-from hpc_dl.comm.base import Engine, Work
+from hpc_dl.comm.base import Engine
+from hpc_dl.comm.buckets import Bucket, Scales, make_buckets
+from hpc_dl.comm.rounds import rounds_of
+from hpc_dl.comm.weights import Heading, checked
 from hpc_dl.errors import HpcDlError
 
-FIRST_BUCKET_BYTES = 2**20
-"""The first bucket is smaller, so that the first sum starts early (as in torch's DistributedDataParallel)."""
+
+class Trained(Protocol):
+    """Which parameters are trained? Asked again as each round begins."""
+
+    def now(self) -> Iterable[Parameter]:
+        """Those the optimizers hold; cheap."""
+
+    def all(self) -> Iterable[Parameter]:
+        """Everything that is to be averaged, in order of registration."""
 
 
-@dataclass
-class Bucket:
-    """Some parameters of one type on one device, and the flat tensor their gradients travel in."""
+class _Fixed(list[Parameter]):
+    """Parameters that stay."""
 
-    name: str
-    parameters: list[Parameter]
-    flat: Tensor
-    views: list[Tensor]
-    """Per parameter: its part of `flat`, in the parameter's shape and memory format."""
-    flags: Tensor
-    """Tail of `flat`: per parameter, non-zero where some rank had a gradient. Empty: missing counts as zero."""
-    missing: int = 0
-    """Gradients that have not arrived in this step."""
-    arrived: set[int] = field(default_factory=set)
-    taken: list[tuple[Tensor, int | None] | None] = field(default_factory=list)
-    """Per parameter: the gradient that was sent, and its version then; None where there was none."""
-    work: Work | None = None
-    wire: Tensor | None = None
-    """`flat` in the type it travels in, where gradients are compressed."""
+    def now(self) -> Iterable[Parameter]:
+        return ()
+
+    def all(self) -> Iterable[Parameter]:
+        return self
 
 
 class GradientExchange:
@@ -54,205 +54,231 @@ class GradientExchange:
 
     Args:
         engine: Sums a flat tensor.
-        parameters: Shared ones may occur twice; frozen ones are left out.
+        trained: The parameters; shared ones may occur twice; frozen ones are left out until they are trained.
         bucket_bytes: About how much is summed at a time; 0 gives each parameter a bucket of its own.
         wire_dtype: Type of the gradients on the wire, None for their own.
         adasum: Horovod's adaptive sum in place of the mean.
-        name: Tells this exchange from others under way, the same on all ranks.
+        name: Tells this exchange from others, the same on all ranks.
     """
 
     def __init__(
         self,
         engine: Engine,
-        parameters: Iterable[Parameter],
+        trained: Trained | Iterable[Parameter],
         bucket_bytes: int,
         wire_dtype: torch.dtype | None = None,
         adasum: bool = False,
         name: str = "gradients",
     ) -> None:
-        self._engine = engine
-        self._wire_dtype = wire_dtype
-        self._start = engine.adasum_async if adasum else self._sum_async
-        self._scale, self._scale_back = _scales(engine.world_size, wire_dtype, adasum)
-        self._paused = False
-        self._next = 0
-        self._finished = False
-        self._parameters = list(dict.fromkeys(parameters))
-        trainable = [parameter for parameter in self._parameters if parameter.requires_grad]
-        self._exchanged = {id(parameter) for parameter in trainable}
+        self._engine, self._name, self._wire_dtype, self._adasum = engine, name, wire_dtype, adasum
+        lane = engine.lane()
+        self._start = lane.adasum_async if adasum else lambda flat, bucket: lane.reduce_async(flat, "sum", bucket)
+        self._scales = _scales(engine.world_size, wire_dtype, adasum)
+        self._trained: Trained = trained if hasattr(trained, "now") else _Fixed(trained)  # type: ignore[assignment]
         # Adasum weighs whole tensors against each other: each its own bucket, with nothing beside it.
-        bucket_bytes = 0 if adasum else bucket_bytes
-        self.buckets = make_buckets(trainable, bucket_bytes, engine.least_buckets, flagged=not adasum, name=name)
-        for bucket in self.buckets:
-            for slot, parameter in enumerate(bucket.parameters):
-                parameter.register_post_accumulate_grad_hook(self._hook(bucket, slot))
+        self._bucket_bytes = 0 if adasum else bucket_bytes
+        self.buckets: list[Bucket] = []
+        self._place: dict[int, tuple[Bucket, int]] = {}
+        self._hooks: list[RemovableHandle] = []
+        self._pauses, self._launched, self._steps = 0, 0, 0
+        self._early, self._repeats, self._settled = False, False, False
+        self._pending = False
+        self._share: float | Tensor = 1.0
+        self.newcomers: list[Parameter] = []
+        """Taken in after the start; whoever sends them to all ranks clears the list."""
+        self.waiting: Callable[[], None] = _nothing
+        """Called when a backward is over and what is left of the exchange begins."""
+        self.rounds = 0
+        """How often gradients were exchanged."""
+        self._rounds = rounds_of(engine)
+        self._take()
+        self._number = self._rounds.add(self, engine)
+        device = self.buckets[0].parameters[0].device if self.buckets else torch.device("cpu")
+        self._heading = Heading(lane, f"{name}.heading", engine.world_size, device)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Backward passes in here only accumulate; the next one outside exchanges the total."""
-        self._paused = True
+        self._pauses += 1
         try:
             yield
         finally:
-            self._paused = False
+            self._pauses -= 1
 
-    @torch.no_grad()
     def finish(self) -> None:
-        """Wait until every gradient is the mean over ranks. All ranks call it once per step, after backward."""
-        for bucket in self.buckets[self._next :]:
-            self._launch(bucket)
+        """On a rank without a backward, take part in the exchange of the others'. Elsewhere nothing is left to do."""
+        if not (self._settled and self._in_place()):
+            self._rounds.finish(self._number)
+
+    def backward(self, loss: Tensor, weight: float | Tensor) -> None:
+        """Backward of a loss that is a mean over `weight` things: the gradients become those of the global mean.
+
+        Passes under `paused()` and the first one outside are one mean. A weight of 0 says that this rank has nothing.
+        """
+        self._rounds.backward(loss, checked(weight), self._number, paused=self._pauses > 0)
+
+    def before_step(self, seen: int) -> int:
+        """Exchange what an optimizer needs for its step; `seen`: the number of rounds at its step before.
+
+        Returns:
+            The number of rounds by now.
+        """
+        if self.rounds == seen or not self._in_place():
+            self._rounds.finish(self._number)
+        self._settled = False
+        self._steps += 1
+        return self.rounds
+
+    def meet(self) -> None:
+        """Refuse to go on where ranks are not at the same step: some would wait here, and others in a backward."""
+        self._heading.send(None, self._steps)
+        self._heading.wait()
+        self._heading.check(self._steps)
+
+    def mean(self, loss: float) -> float:
+        """A rank's loss, as part of the mean over ranks of the last exchange."""
+        return loss * float(self._share) if self._share else 0.0
+
+    def holds(self, parameter: Parameter) -> bool:
+        """Is its gradient averaged here?"""
+        return id(parameter) in self._place
+
+    def shares(self, parameters: Iterable[Parameter]) -> bool:
+        """Is one of their gradients averaged here?"""
+        return any(self.holds(parameter) for parameter in parameters)
+
+    # What follows is called by a round, in this order.
+
+    def begin(self) -> None:
+        """A round has begun, and nothing has been sent yet."""
+        if any(p.requires_grad and self._is_new(p) for p in self._trained.now()):
+            self._take()
         for bucket in self.buckets:
-            self._collect(bucket)
-        self._next = 0
-        self._finished = True
+            bucket.begin()
+        self._launched, self._settled = 0, False
+        self._heading.send(self._rounds.weights.total, self._steps)
 
-    def finish_if_needed(self) -> None:
-        """`finish`, unless this step's exchange is over: for optimizers that step in somebody else's loop."""
-        if not self._finished:
-            self.finish()
-        self._finished = False
-        for parameter in self._parameters:
-            if parameter.grad is not None and id(parameter) not in self._exchanged:
-                raise HpcDlError(
-                    "the optimizer's step",
-                    "a parameter has a gradient that was not averaged: it was frozen when the model was distributed",
-                    "distribute the model with it trainable, and freeze it afterwards",
-                )
+    def is_behind(self) -> bool:
+        """Are there gradients of this rank from passes under a `paused()` that is over?"""
+        return self._pending and not self._pauses and any(parameter.grad is not None for parameter in self.parameters())
 
-    def _sum_async(self, tensor: Tensor, name: str) -> Work:
-        return self._engine.reduce_async(tensor, "sum", name)
-
-    def _hook(self, bucket: Bucket, slot: int) -> Callable[[Tensor], None]:
-        def arrived(parameter: Tensor) -> None:
-            if self._paused:
-                return
-            if slot in bucket.arrived:
-                raise HpcDlError(
-                    "backward",
-                    "it ran twice before the optimizer's step, so the first exchange would miss the second gradient",
-                    "wrap all but the last backward of a step in `with exchange.paused():`",
-                )
-            self._finished = False
-            bucket.arrived.add(slot)
-            bucket.missing -= 1
-            while self._next < len(self.buckets) and self.buckets[self._next].missing == 0:
-                self._launch(self.buckets[self._next])
-                self._next += 1
-
-        return arrived
+    def contributes(self) -> bool:
+        """Did a backward of this rank give a gradient since the last exchange?"""
+        return self._pending or any(bucket.arrived for bucket in self.buckets)
 
     @torch.no_grad()
-    def _launch(self, bucket: Bucket) -> None:
-        """Fill a bucket and start its sum."""
-        flags = [self._scale] * len(bucket.parameters)
-        for slot, (parameter, view) in enumerate(zip(bucket.parameters, bucket.views, strict=True)):
-            if parameter.grad is None:
-                view.zero_()
-                flags[slot] = 0.0
+    def send_rest(self, lost: bool) -> None:
+        """Start the sums that have not been started; `lost`: of gradients that an error has left incomplete."""
+        if not lost and self._rounds.weights.total is None and not self.contributes():
+            self._heading.wait()
+            if self._heading.weighted():
+                self._rounds.weights.put_aside(self.parameters())
+        for bucket in self.buckets[self._launched :]:
+            if lost:
+                bucket.launch_nothing(self._start, self._wire_dtype)
             else:
-                _scale_into(parameter.grad, self._scale, view)
-        bucket.taken = [_state(p.grad, view) for p, view in zip(bucket.parameters, bucket.views, strict=True)]
-        if all(flags):
-            bucket.flags.fill_(self._scale)
-        elif len(bucket.flags):
-            bucket.flags.copy_(torch.tensor(flags, dtype=bucket.flags.dtype))
-        if self._wire_dtype is not None and bucket.flat.dtype.itemsize > self._wire_dtype.itemsize:
-            bucket.wire = bucket.flat.to(self._wire_dtype)
-        bucket.work = self._start(bucket.flat if bucket.wire is None else bucket.wire, bucket.name)
+                bucket.launch(self._start, self._scales, self._wire_dtype)
+        self._launched = len(self.buckets)
 
-    def _collect(self, bucket: Bucket) -> None:
-        """Wait for a bucket's sum and hand its gradients out."""
-        if bucket.work is not None:
-            bucket.work.wait()
-        _refuse_changed(bucket)
-        if bucket.wire is not None:
-            bucket.flat.copy_(bucket.wire)
-        if self._scale_back != 1.0:
-            bucket.flat.mul_(self._scale_back)
-        for slot, (parameter, view) in enumerate(zip(bucket.parameters, bucket.views, strict=True)):
-            # Only a rank without the gradient has to look (and so wait for the device) whether another rank had it.
-            if parameter.grad is not None or not len(bucket.flags) or bucket.flags[slot] != 0:
-                parameter.grad = view
-        bucket.work = bucket.wire = None
-        bucket.taken = []
-        bucket.arrived.clear()
-        bucket.missing = len(bucket.parameters)
+    @torch.no_grad()
+    def receive(self, lost: bool) -> None:
+        """Wait for all sums and hand the gradients out, unless they are lost."""
+        self._heading.wait()
+        contributes = self.contributes()
+        self._pending = False
+        for bucket in self.buckets:
+            bucket.arrived.clear()
+        if lost:
+            for bucket in self.buckets:
+                bucket.wait()
+            return
+        self._heading.check(self._steps)
+        factor = self._heading.factor(self._rounds.weights.total, contributes)
+        for bucket in self.buckets:
+            bucket.wait()
+            bucket.hand_out(self._scales, factor)
+        self._share = 1.0 if factor is None else factor * (self._rounds.weights.total or 0.0)
+        self.rounds += 1
+        self._settled, self._early = True, not self._repeats
+
+    def _arrived(self, parameter: Parameter) -> None:
+        """A gradient is there. In the first round none is sent yet: it shows whether some arrive several times."""
+        self._rounds.weights.arrived()
+        if self._pauses or self._rounds.pausing:
+            self._pending = True
+            return
+        self._rounds.enter(self._number)
+        bucket, slot = self._place[id(parameter)]
+        if slot in bucket.arrived:
+            self._arrived_again(bucket)
+            return
+        bucket.arrived.add(slot)
+        bucket.missing -= 1
+        while self._early and self._launched < len(self.buckets) and not self.buckets[self._launched].missing:
+            with torch.no_grad():
+                self.buckets[self._launched].launch(self._start, self._scales, self._wire_dtype)
+            self._launched += 1
+
+    def _arrived_again(self, bucket: Bucket) -> None:
+        """A shared layer under checkpoint(use_reentrant=True): from now on, everything is sent behind backward."""
+        self._repeats, self._early = True, False
+        if bucket in self.buckets[: self._launched]:
+            raise HpcDlError(
+                "one gradient of each parameter in a backward",
+                "another one came after the first was sent (a layer is shared by checkpoints, and was not at first)",
+                "call torch.utils.checkpoint.checkpoint with use_reentrant=False",
+            )
+
+    def _take(self) -> None:
+        """Put everything that is trained now into buckets."""
+        for hook in self._hooks:
+            hook.remove()
+        before = self._place
+        everything = dict.fromkeys(self._trained.all())
+        trained = [p for p in everything if self.holds(p) or (p.requires_grad and self._is_new(p))]
+        least = self._engine.least_buckets
+        self.buckets = make_buckets(trained, self._bucket_bytes, least, flagged=not self._adasum, name=self._name)
+        self._place = {id(p): (bucket, slot) for bucket in self.buckets for slot, p in enumerate(bucket.parameters)}
+        tell = _teller(weakref.ref(self))
+        self._hooks = [parameter.register_post_accumulate_grad_hook(tell) for parameter in trained]
+        self.newcomers += [parameter for parameter in trained if before and id(parameter) not in before]
+        self._early = False
+
+    def _is_new(self, parameter: Parameter) -> bool:
+        return not self.holds(parameter) and self._rounds.holder(parameter) is None
+
+    def parameters(self) -> list[Parameter]:
+        """All that are averaged here."""
+        return [parameter for bucket in self.buckets for parameter in bucket.parameters]
+
+    def _in_place(self) -> bool:
+        """Are gradients of the last exchange still there (or were there none)?"""
+        handed_out = [bucket for bucket in self.buckets if bucket.handed_out]
+        return not handed_out or any(bucket.holds_gradients() for bucket in handed_out)
 
 
-def make_buckets(
-    parameters: list[Parameter], bucket_bytes: int, least: int = 1, flagged: bool = True, name: str = "gradients"
-) -> list[Bucket]:
-    """Cut parameters into buckets of one type on one device, the last registered first.
-
-    A bucket holds at most `bucket_bytes`, and the `least`-th part of all, unless a single parameter is larger.
-    """
-    bucket_bytes = min(bucket_bytes, _bytes(parameters) // least)
-    groups: list[list[Parameter]] = []
-    filling: dict[tuple[torch.dtype, torch.device], list[Parameter]] = {}
-    for parameter in reversed(parameters):
-        group = filling.get((parameter.dtype, parameter.device))
-        limit = min(FIRST_BUCKET_BYTES, bucket_bytes) if group is not None and group is groups[0] else bucket_bytes
-        if group is None or _bytes([*group, parameter]) > limit:
-            group = filling[parameter.dtype, parameter.device] = []
-            groups.append(group)
-        group.append(parameter)
-    return [_bucket(f"{name}.{number}", group, flagged) for number, group in enumerate(groups)]
+def _nothing() -> None:
+    return None
 
 
-def _bytes(parameters: list[Parameter]) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+def _teller(exchange: weakref.ref[GradientExchange]) -> Callable[[Parameter], None]:
+    """A hook that keeps no exchange alive: parameters and their hooks are no cycle that Python could collect."""
+
+    def tell(parameter: Parameter) -> None:
+        there = exchange()
+        if there is not None:
+            there._arrived(parameter)
+
+    return tell
 
 
-def _bucket(name: str, parameters: list[Parameter], flagged: bool) -> Bucket:
-    elements = sum(parameter.numel() for parameter in parameters)
-    flat = torch.zeros(elements + flagged * len(parameters), dtype=parameters[0].dtype, device=parameters[0].device)
-    parts = flat[:elements].split([parameter.numel() for parameter in parameters])
-    views = [_like(part, parameter) for part, parameter in zip(parts, parameters, strict=True)]
-    return Bucket(name, parameters, flat, views, flat[elements:], missing=len(parameters))
-
-
-def _like(part: Tensor, parameter: Parameter) -> Tensor:
-    """The flat part in the parameter's shape, and in its memory format where that is dense (channels_last is)."""
-    dense = torch.empty_like(parameter, device="meta", memory_format=torch.preserve_format)
-    if parameter.stride() == dense.stride():
-        return part.as_strided(parameter.size(), parameter.stride())
-    return part.view(parameter.size())
-
-
-def _scale_into(gradient: Tensor, scale: float, view: Tensor) -> None:
-    if gradient.layout is not torch.strided:
-        raise HpcDlError("gradient exchange", "a gradient is sparse", "build embeddings with sparse=False")
-    if gradient.data_ptr() == view.data_ptr() and gradient.stride() == view.stride():
-        view.mul_(scale)
-    else:
-        torch.mul(gradient, scale, out=view)
-
-
-def _scales(world_size: int, wire_dtype: torch.dtype | None, adasum: bool) -> tuple[float, float]:
-    """Factors before and after the sum, 1 / world size together.
+def _scales(world_size: int, wire_dtype: torch.dtype | None, adasum: bool) -> Scales:
+    """1 / world size, before the sum.
 
     fp16 has no room for small numbers: a gradient of 1e-4 divided by 4,096 is zero. Half of the division comes after.
     """
     if adasum:
-        return 1.0, 1.0
+        return Scales(1.0)
     if wire_dtype == torch.float16:
-        return world_size**-0.5, world_size**-0.5
-    return 1.0 / world_size, 1.0
-
-
-def _state(gradient: Tensor | None, view: Tensor) -> tuple[Tensor, int | None] | None:
-    """The gradient and its version; one that lies in the bucket is changed by the sum itself, so it has none."""
-    if gradient is None:
-        return None
-    return gradient, None if gradient.data_ptr() == view.data_ptr() else gradient._version
-
-
-def _refuse_changed(bucket: Bucket) -> None:
-    """Clipping or unscaling a gradient under way would be lost: the sum of what was sent takes its place."""
-    for parameter, taken in zip(bucket.parameters, bucket.taken, strict=True):
-        if taken is not None and (parameter.grad is not taken[0] or taken[1] not in (None, taken[0]._version)):
-            raise HpcDlError(
-                "the optimizer's step",
-                "gradients were changed (clipped, unscaled) after backward and before they were averaged",
-                "call session.exchange.finish() right after backward, and change them then",
-            )
+        return Scales(world_size**-0.5, world_size**-0.5)
+    return Scales(1.0 / world_size)

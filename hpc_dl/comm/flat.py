@@ -16,17 +16,23 @@ CHUNK_BYTES = 64 * 2**20
 
 @torch.no_grad()
 def broadcast_tensors(engine: Engine, tensors: Iterable[Tensor], root: int = 0) -> None:
-    """Overwrite the tensors with the root's, in place.
+    """Overwrite the tensors, of any type and size, with the root's, in place.
 
     Elements travel in logical order, so the ranks' memory formats may differ.
     """
     if engine.world_size == 1:
         return
-    for number, chunk in enumerate(_chunks(tensors)):
-        flat = torch.cat([tensor.reshape(-1) for tensor in chunk])
-        engine.broadcast_bytes(flat.view(torch.uint8), root, f"broadcast.{number}")
-        for tensor, part in zip(chunk, flat.split([tensor.numel() for tensor in chunk]), strict=True):
-            tensor.copy_(part.view(tensor.shape))
+    tensors = list(tensors)
+    plain = [tensor.detach().contiguous() for tensor in tensors]
+    for number, pieces in enumerate(_chunks(plain)):
+        flat = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        engine.broadcast_bytes(flat, root, f"broadcast.{number}")
+        if len(pieces) > 1:
+            for piece, part in zip(pieces, flat.split([len(piece) for piece in pieces]), strict=True):
+                piece.copy_(part)
+    for tensor, arrived in zip(tensors, plain, strict=True):
+        if not tensor.is_contiguous():
+            tensor.copy_(arrived)
 
 
 def broadcast_state(engine: Engine, state: Any, root: int = 0) -> Any:
@@ -51,7 +57,7 @@ class _Hole(NamedTuple):
 
 def _without_tensors(value: Any, tensors: list[Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors.append(value)
+        tensors.append(value.detach().cpu())
         return _Hole(tuple(value.shape), value.dtype)
     if isinstance(value, dict):
         return {key: _without_tensors(item, tensors) for key, item in value.items()}
@@ -73,16 +79,13 @@ def _with_tensors(value: Any, tensors: list[Tensor]) -> Any:
 
 
 def _chunks(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Tensors of one type and device together, up to `CHUNK_BYTES`."""
-    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    """The tensors' bytes, those of a device together, in order and at most `CHUNK_BYTES` at a time."""
+    groups: dict[torch.device, list[Tensor]] = {}
     for tensor in tensors:
-        group = groups.setdefault((tensor.dtype, tensor.device), [])
-        if group and sum(map(_bytes, group)) + _bytes(tensor) > CHUNK_BYTES:
-            yield group.copy()
-            group.clear()
-        group.append(tensor)
+        group = groups.setdefault(tensor.device, [])
+        for piece in tensor.view(-1).view(torch.uint8).split(CHUNK_BYTES) if tensor.numel() else ():
+            if group and sum(map(len, group)) + len(piece) > CHUNK_BYTES:
+                yield group.copy()
+                group.clear()
+            group.append(piece)
     yield from (group for group in groups.values() if group)
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

@@ -10,11 +10,26 @@ import torch
 from torch import Tensor
 
 from hpc_dl.cluster.rank import RankRecord
-from hpc_dl.comm.base import CopiedBack, Engine, Op, Work
+from hpc_dl.comm.base import CopiedBack, Engine, Lane, Op, Work
 from hpc_dl.devices.cpu import Cpu
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
+
+
+class StagedLane:
+    """A lane whose tensors travel through host memory."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
+        host = tensor.to("cpu")
+        return CopiedBack(tensor, host, self._lane.reduce_async(host, op, name))
+
+    def adasum_async(self, tensor: Tensor, name: str) -> Work:
+        host = tensor.to("cpu")
+        return CopiedBack(tensor, host, self._lane.adasum_async(host, name))
 
 
 class HostStaging(Engine):
@@ -41,13 +56,14 @@ class HostStaging(Engine):
     def abort(self, code: int) -> None:
         self._engine.abort(code)
 
+    def lane(self) -> Lane:
+        return StagedLane(self._engine.lane())
+
     def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
-        host = tensor.to("cpu")
-        return CopiedBack(tensor, host, self._engine.reduce_async(host, op, name))
+        return StagedLane(self._engine).reduce_async(tensor, op, name)
 
     def adasum_async(self, tensor: Tensor, name: str) -> Work:
-        host = tensor.to("cpu")
-        return CopiedBack(tensor, host, self._engine.adasum_async(host, name))
+        return StagedLane(self._engine).adasum_async(tensor, name)
 
     def broadcast_bytes(self, tensor: Tensor, root: int, name: str) -> None:
         host = tensor.to("cpu")

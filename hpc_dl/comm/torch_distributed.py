@@ -8,6 +8,7 @@ import itertools
 import json
 import socket
 import time
+import weakref
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.cluster.rendezvous import Address, find_address
 from hpc_dl.cluster.worlds import Place, refuse_crowded_devices
 from hpc_dl.comm import mpi
-from hpc_dl.comm.base import CopiedBack, Engine, Op, Work, left_early
+from hpc_dl.comm.base import CopiedBack, Engine, Lane, Op, Work, left_early
 from hpc_dl.errors import HpcDlError
 
 if TYPE_CHECKING:
@@ -33,6 +34,36 @@ way."""
 _sessions = itertools.count()
 """Numbers the sessions of a process, the same on all ranks: the launcher's store outlives them."""
 OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
+
+
+class GroupLane:
+    """Collectives of one process group, which are paired in the order they are started.
+
+    Args:
+        group: Of all ranks; None for the default one.
+        device: What the backend reaches.
+        engine: Knows whether another rank has left.
+    """
+
+    def __init__(self, group: Any, device: torch.device, engine: TorchEngine) -> None:
+        self._group, self._device, self._engine = group, device, engine
+        if group is not None:  # its sockets and threads go with the model it served
+            weakref.finalize(self, _dissolve, group).atexit = False
+
+    def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
+        moved = tensor if tensor.device.type == self._device.type else tensor.to(self._device)
+        work: Work = dist.all_reduce(moved, op=OPS[op], group=self._group, async_op=True)
+        work = _Watched(work, self._engine) if self._engine.backend == "gloo" else work
+        return work if moved is tensor else CopiedBack(tensor, moved, work)
+
+    def adasum_async(self, tensor: Tensor, name: str) -> Work:
+        raise NotImplementedError("torch.distributed has no adaptive sum")
+
+
+def _dissolve(group: Any) -> None:
+    if dist.is_initialized():
+        with contextlib.suppress(RuntimeError, ValueError):  # the session is ending
+            dist.destroy_process_group(group)
 
 
 class TorchEngine(Engine):
@@ -105,14 +136,14 @@ class TorchEngine(Engine):
         # Where ranks were started over MPI, MPI reaches all of them; elsewhere peers see the broken connection.
         mpi.abort(code)
 
-    def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
-        if tensor.device.type == self._device.type:
-            return self._watched(dist.all_reduce(tensor, op=OPS[op], async_op=True))
-        moved = tensor.to(self._device)
-        return CopiedBack(tensor, moved, self._watched(dist.all_reduce(moved, op=OPS[op], async_op=True)))
+    def lane(self) -> Lane:
+        return self._own_lane(dist.new_group())
 
-    def _watched(self, work: dist.Work) -> Work:
-        return _Watched(work, self) if self.backend == "gloo" else work  # type: ignore[return-value]
+    def reduce_async(self, tensor: Tensor, op: Op, name: str) -> Work:
+        return self._own_lane(None).reduce_async(tensor, op, name)
+
+    def _own_lane(self, group: Any) -> GroupLane:
+        return GroupLane(group, self._device, self)
 
     def broadcast_bytes(self, tensor: Tensor, root: int, name: str) -> None:
         moved = tensor.to(self._device)
@@ -134,7 +165,7 @@ class TorchEngine(Engine):
 class _Watched:
     """A collective of gloo; who waits for it in vain, because another rank has left in order, is told."""
 
-    def __init__(self, work: dist.Work, engine: TorchEngine) -> None:
+    def __init__(self, work: Any, engine: TorchEngine) -> None:
         self._work, self._engine = work, engine
 
     def wait(self) -> None:

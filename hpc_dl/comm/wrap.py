@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from hpc_dl.comm import compare
+from hpc_dl.comm.agreement import compare_tensors, compared, is_due
+from hpc_dl.comm.alone import NoExchange
 from hpc_dl.comm.base import Engine
 from hpc_dl.comm.exchange import GradientExchange
-from hpc_dl.comm.flat import broadcast_tensors
+from hpc_dl.comm.flat import broadcast_state, broadcast_tensors
+from hpc_dl.comm.rounds import rounds_of
 from hpc_dl.devices.ipex import before_step, holders
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import ExchangeSettings
@@ -27,29 +32,24 @@ WIRE_DTYPES = {"none": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 class Exchange(Protocol):
     """What a training loop needs of the gradient exchange."""
 
+    waiting: Callable[[], None]
+    """Called when a backward is over and what is left of the exchange begins."""
+
     def finish(self) -> None:
-        """After backward: every gradient is now the mean over ranks."""
+        """On a rank without a backward: take part in the others'. After a backward, every gradient is the mean."""
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
         """Backward passes in here accumulate without an exchange."""
 
-
-class NoExchange:
-    """One rank: its gradient is the mean."""
-
-    def finish(self) -> None:
-        return None
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        yield
+    def backward(self, loss: Tensor, weight: float | Tensor) -> None:
+        """Backward of a mean over `weight` things; the gradients become those of the mean over all ranks' things."""
 
 
-def wrap(engine: Engine, model: nn.Module, optimizer: torch.optim.Optimizer, settings: ExchangeSettings) -> Exchange:
-    """Give all ranks rank 0's parameters and buffers, and average gradients from now on.
+def wrap(engine: Engine, model: nn.Module, optimizer: Optimizer, settings: ExchangeSettings) -> Exchange:
+    """Give all ranks rank 0's parameters, buffers and optimizer state, and average gradients from now on.
 
-    The model and the optimizer stay what they are. The optimizer finishes the exchange by itself before it steps, so
-    any loop works; a loop that clips gradients calls `finish` first.
+    The model and the optimizer stay what they are. After `backward`, every gradient of the model and of the optimizer
+    is the mean over ranks; a rank without a backward takes part when its optimizer steps.
 
     Raises:
         HpcDlError: A setting asks for what the engine does not have.
@@ -58,27 +58,112 @@ def wrap(engine: Engine, model: nn.Module, optimizer: torch.optim.Optimizer, set
         raise HpcDlError("exchange.adasum", f"engine {engine.name!r} has no adaptive sum", "use engine 'horovod'")
     if settings.adasum and engine.world_size & (engine.world_size - 1):
         raise HpcDlError("exchange.adasum", f"{engine.world_size} ranks", "start a power of two of them")
+    trained = Trained(model, optimizer)
     if engine.world_size == 1:
-        return NoExchange()
+        return NoExchange(engine, trained)
     compare.models(engine, model, optimizer, settings)
-    broadcast_tensors(engine, [*model.parameters(), *model.buffers()])
-    exchange = GradientExchange(
-        engine,
-        _in_order_of(model, holders(optimizer)),
-        bucket_bytes=round(settings.bucket_megabytes * 2**20),
-        wire_dtype=WIRE_DTYPES[settings.compression],
-        adasum=settings.adasum,
-        name=f"gradients.{next(_exchanges)}",
-    )
-    before_step(optimizer, exchange.finish_if_needed)
-    return exchange
+    broadcast_tensors(engine, [*trained.all(), *model.buffers()])
+    _send_state(engine, optimizer)
+    exchanges = [exchange for exchange in rounds_of(engine).living() if exchange.shares(trained.all())]
+    if not exchanges or rounds_of(engine).are_new(trained.all()):
+        exchanges.append(
+            GradientExchange(
+                engine,
+                trained,
+                bucket_bytes=round(settings.bucket_megabytes * 2**20),
+                wire_dtype=WIRE_DTYPES[settings.compression],
+                adasum=settings.adasum,
+                name=f"gradients.{next(_exchanges)}",
+            )
+        )
+    steps = _Steps(engine, model, trained, exchanges, settings.check_every_steps)
+    before_step(optimizer, steps.before, steps.mean)
+    _Kept.by(model).extend(exchanges)
+    return exchanges[-1]
 
 
-def _in_order_of(model: nn.Module, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    """The optimizer's parameters in the order the model registers them, whose reverse is about that of backward.
+class Trained:
+    """The parameters of a model and an optimizer."""
 
-    Optimizers group parameters by weight decay, and backward knows nothing of that: in their order, a bucket of biases
-    would wait for the first layer, and all others for it.
-    """
-    place = {id(parameter): number for number, parameter in enumerate(model.parameters())}
-    return sorted(parameters, key=lambda parameter: place.get(id(parameter), len(place)))
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        self.model, self._optimizer = model, optimizer
+
+    def now(self) -> list[Parameter]:
+        """Those the optimizer holds."""
+        return holders(self._optimizer)
+
+    def all(self) -> list[Parameter]:
+        """Those of the model in order of registration, whose reverse is about that of backward, and the optimizer's.
+
+        Optimizers group parameters by weight decay, and backward knows nothing of that: in their order, a bucket of
+        biases would wait for the first layer, and all others for it.
+        """
+        return list(dict.fromkeys([*self.model.parameters(), *self.now()]))
+
+
+class _Steps:
+    """What happens before each step of an optimizer."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: nn.Module,
+        trained: Trained,
+        exchanges: list[GradientExchange],
+        check_every_steps: int | None,
+    ) -> None:
+        self._engine, self._model, self._trained, self._exchanges = engine, model, trained, exchanges
+        self._check_every_steps = check_every_steps
+        self._seen = [exchange.rounds for exchange in exchanges]
+        self._done = 0
+
+    def before(self) -> None:
+        """Gradients that are the mean on every rank, parameters that are the same on all."""
+        self._seen = [exchange.before_step(seen) for exchange, seen in zip(self._exchanges, self._seen, strict=True)]
+        for exchange in self._exchanges:
+            broadcast_tensors(self._engine, exchange.newcomers)
+            exchange.newcomers.clear()
+        self._done += 1
+        if is_due(self._done, self._check_every_steps):
+            for exchange in self._exchanges:
+                exchange.meet()
+            compare_tensors(self._compared(), self._engine, self._done - 1)
+
+    def mean(self, loss: float | None) -> float | None:
+        """A closure's loss over all ranks, so that line searches decide alike; None where no rank's closure has one."""
+        mine = 0.0 if loss is None else self._exchanges[-1].mean(loss)
+        known, mean = self._engine.average(torch.tensor([loss is not None, mine], dtype=torch.float64), "loss").tolist()
+        return mean if known else None
+
+    def _compared(self) -> dict[str, Tensor]:
+        """Buffers only where somebody asked for the comparison: they may follow each rank's own samples."""
+        named = compared(self._model) if self._check_every_steps else dict(self._model.named_parameters())
+        known = {id(tensor) for tensor in named.values()}
+        others = [parameter for parameter in self._trained.now() if id(parameter) not in known]
+        return {**named, **{f"the optimizer's parameter {number}": p for number, p in enumerate(others)}}
+
+
+class _Kept(list[GradientExchange]):
+    """Keeps a model's exchanges as long as the model lives; copies of the model are nobody's."""
+
+    @staticmethod
+    def by(model: nn.Module) -> _Kept:
+        """Those of a model."""
+        kept: _Kept = model.__dict__.setdefault("_exchanges", _Kept())
+        return kept
+
+    def __deepcopy__(self, _: dict[int, Any]) -> _Kept:
+        return _Kept()
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[()]]:
+        return list, ()
+
+
+def _send_state(engine: Engine, optimizer: Optimizer) -> None:
+    """Rank 0's moments and options, in case it alone has loaded a checkpoint."""
+    state = broadcast_state(engine, optimizer.state_dict() if engine.rank == 0 else None)
+    if engine.rank == 0:
+        return
+    mine = optimizer.state_dict()
+    if state["state"] or mine["state"] or repr(state["param_groups"]) != repr(mine["param_groups"]):
+        optimizer.load_state_dict(state)

@@ -101,13 +101,20 @@ def holders(optimizer: Optimizer) -> list[Parameter]:
     return [copies[p].parameter if p in copies else p for p in own]
 
 
-def before_step(optimizer: Optimizer, action: Callable[[], None]) -> None:
+def before_step(
+    optimizer: Optimizer, action: Callable[[], None], mean: Callable[[float | None], float | None] | None = None
+) -> None:
     """Call the action before every step of the optimizer, and before gradients are copied to fp32 masters.
 
     IPEX puts a step of its own on the optimizer, which torch's hooks do not see.
+
+    Args:
+        optimizer: Of any kind.
+        action: Where the step has a closure, called at the end of the closure.
+        mean: What the optimizer is to see of a closure's loss.
     """
     if not hasattr(optimizer, "params_attr"):
-        optimizer.register_step_pre_hook(_acting(action))
+        optimizer.register_step_pre_hook(_acting(action, mean or (lambda loss: loss)))
         return
     step = optimizer.step
 
@@ -118,7 +125,9 @@ def before_step(optimizer: Optimizer, action: Callable[[], None]) -> None:
     optimizer.step = acting_step  # type: ignore[method-assign]
 
 
-def _acting(action: Callable[[], None]) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]] | None]:
+def _acting(
+    action: Callable[[], None], mean: Callable[[float | None], float | None]
+) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]] | None]:
     """A hook before `optimizer.step`: acts at once, or, where a closure runs backward, at the end of the closure."""
 
     def hook(optimizer: Optimizer, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -131,7 +140,10 @@ def _acting(action: Callable[[], None]) -> Callable[..., tuple[tuple[Any, ...], 
         def closed() -> Any:
             loss = closure()
             action()
-            return loss
+            loss = loss.detach() if hasattr(loss, "detach") else loss
+            together = mean(None if loss is None else float(loss))
+            # a tensor stays one: optimizers compare losses as what the closure returned
+            return loss.new_tensor(together) if hasattr(loss, "new_tensor") else together
 
         return (*before, closed), {name: value for name, value in options.items() if name != "closure"}
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One optimisation step: forward, backward, finish the exchange, clip, apply. The same calls for every engine."""
+"""One optimisation step: forward, backward with the exchange, clip, apply. The same calls for every engine."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ class TrainingStep:
 
     Args:
         model: Any module; called with the inputs.
-        optimizer: Its `step` uses averaged gradients once `exchange` has finished.
+        optimizer: Distributed with the model.
         loss: Mean over the samples it is given.
         exchange: The gradient exchange of this model.
         device: Gives autocast and the loss scaler.
@@ -76,7 +77,7 @@ class TrainingStep:
         """
         self._optimizer.zero_grad(set_to_none=True)
         loss_sum = self._backward(inputs, target, global_samples, timer)
-        self._exchange.finish()
+        self._exchange.finish()  # where this rank had no samples, and so no backward
         timer.lap("exchange")
         if self._clip_norm is not None:
             self._scaler.unscale_(self._optimizer)
@@ -107,6 +108,7 @@ class TrainingStep:
         The mean over ranks of (local mean x local samples x ranks / global samples) is the mean over the global batch,
         also where ranks hold different numbers of samples.
         """
+        self._exchange.waiting = functools.partial(timer.lap, "backward")
         dtype = torch.float64 if self._precision == "fp64" else torch.float32
         loss_sum = torch.zeros((), dtype=dtype, device=inputs.device)
         micro_batches = self._micro_batches(inputs, target, global_samples)
@@ -122,7 +124,7 @@ class TrainingStep:
                     loss = self._loss(self._model(some_inputs), some_target)
                 timer.lap("forward")
                 self._scaler.scale(loss * (samples * self._world_size / global_samples)).backward()
-                timer.lap("backward")
+                timer.lap("exchange" if last and self._world_size > 1 else "backward")
             loss_sum += loss.detach() * samples
         return loss_sum
 

@@ -22,7 +22,7 @@ from hpc_dl.data.workers import Loader
 from hpc_dl.errors import HpcDlError
 from hpc_dl.scaling.records import End, Evaluation, LogWriter
 from hpc_dl.settings import Settings
-from hpc_dl.training.agreement import average_buffers, check_agreement
+from hpc_dl.training.agreement import average_buffers
 from hpc_dl.training.checkpoint import Checkpoints, Position
 from hpc_dl.training.evaluation import evaluate
 from hpc_dl.training.metrics import Metric
@@ -194,9 +194,6 @@ class Trainer:
         step, agreed = self._position.step, self._watch.agreed()
         if agreed >= Wish.STOP_IN_TIME:
             return agreed
-        if _due(self._settings.exchange.check_every_steps, step):
-            check_agreement(self._model, self._engine, step)
-            recorder.timer.restart()
         if agreed == Wish.CHECKPOINT or _due(self._settings.checkpoint.every_steps, step):
             self._write_checkpoint()
             recorder.timer.restart()

@@ -122,7 +122,7 @@ with start(sys.argv[1]) as session:
 @pytest.mark.parametrize("engine", ["horovod", "torch"])
 def test_drift_of_one_parameter_on_one_rank_is_found_and_named(engine: str) -> None:
     body = """
-from hpc_dl.training.agreement import check_agreement
+from hpc_dl.comm.agreement import check_agreement
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(300, 300), nn.BatchNorm1d(300), nn.Linear(300, 5))
 with start(sys.argv[1]) as session:
@@ -139,3 +139,105 @@ with start(sys.argv[1]) as session:
 """
     lines = _run(body, engine, ranks=4).strip().splitlines()
     assert sorted(lines) == [f"{rank}|2.weight differ on rank 2" for rank in range(4)]
+
+
+@pytest.mark.parametrize("engine", ["horovod", "torch"])
+def test_ranks_that_lost_count_of_their_backwards_are_told(engine: str) -> None:
+    body = """
+model = nn.Linear(2, 1)
+with start(sys.argv[1]) as session:
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    session.distribute(model, optimizer)
+    try:
+        for step in range(3):
+            for _ in range(2 if session.rank == 1 and step == 1 else 1):
+                model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+    except HpcDlError as error:
+        print(f"{session.rank}|{error.asked}")
+"""
+    lines = _run(body, engine, ranks=3).strip().splitlines()
+    assert sorted(lines) == [f"{rank}|as many backward passes on every rank before each step" for rank in range(3)]
+
+
+@pytest.mark.parametrize("engine", ["horovod", "torch"])
+def test_a_layer_that_changes_its_weights_in_forward_is_found_at_once(engine: str) -> None:
+    body = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 3, max_norm=0.1)
+model = Net()
+with start(sys.argv[1]) as session:
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    session.distribute(model, optimizer)
+    try:
+        for step in range(2):
+            model.table(torch.tensor([session.rank])).sum().backward()
+            optimizer.step()
+    except HpcDlError as error:
+        print(f"{step}|{error.found}")
+"""
+    assert _run(body, engine).strip().splitlines() == ["0|table.weight differ on rank 1"] * 2
+
+
+@pytest.mark.parametrize("engine", ["horovod", "torch"])
+def test_large_tensors_travel_in_pieces_and_buffers_of_any_type_arrive(engine: str) -> None:
+    body = """
+from hpc_dl.comm import buckets, flat
+buckets.PIECE_BYTES = flat.CHUNK_BYTES = 64
+kinds = [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float64, torch.complex64]
+model = nn.Linear(13, 7)
+with start(sys.argv[1]) as session:
+    for kind in kinds:
+        values = (torch.arange(35) % 5 + session.rank).reshape(5, 7).to(kind)
+        model.register_buffer("of_" + str(kind).split(".")[1], values if kind != torch.float64 else values.T)
+    model.register_buffer("single", torch.tensor(session.rank == 0))
+    nn.init.constant_(model.weight, float(session.rank))
+    session.distribute(model, torch.optim.SGD(model.parameters(), 0.1))
+    for kind in kinds:
+        buffer = getattr(model, "of_" + str(kind).split(".")[1])
+        expected = (torch.arange(35) % 5).reshape(5, 7).to(kind)
+        assert torch.equal(buffer, expected if kind != torch.float64 else expected.T), kind
+    assert model.single and not model.weight.any()
+    for _ in range(2):
+        model.zero_grad()
+        model(torch.full((1, 13), 1.0 + session.rank)).sum().backward()
+        assert (model.weight.grad == 1.5).all() and len(session.exchange.buckets[0].parameters) == 2
+    mean = session.engine.average(torch.tensor([1j * session.rank, 2.0]).conj())
+    assert mean.tolist() == [-0.5j, 2.0]
+"""
+    _run(body, engine)
+
+
+@pytest.mark.parametrize("engine", ["horovod", "torch"])
+def test_a_mean_over_tokens_is_that_of_all_ranks(engine: str) -> None:
+    """Ranks with 3, 0 and 1 tokens of value 1, 2 and 5, and a second term; gradients are the mean over all tokens."""
+    body = """
+model = nn.Linear(1, 1, bias=False)
+with start(sys.argv[1]) as session:
+    session.distribute(model, torch.optim.SGD(model.parameters(), 1.0))
+    exchange, rank = session.exchange, session.rank
+    tokens = [[[1.0, 1.0, 4.0]], [], [[5.0], [3.0]]][rank]
+    for step in range(3):
+        model.zero_grad(set_to_none=step == 1)
+        for number in range(2):  # two passes; some ranks have nothing for the second
+            x = torch.tensor(tokens[number] if number < len(tokens) else []).view(-1, 1)
+            with exchange.paused() if number == 0 else contextlib.nullcontext():
+                exchange.backward(model(x).mean(), len(x))
+        assert model.weight.grad.item() == pytest_approx(14 / 5), model.weight.grad
+        exchange.backward(10 * model(torch.ones(1, 1)).mean(), rank)  # weight 0 on rank 0
+        assert model.weight.grad.item() == pytest_approx(14 / 5 + 10), model.weight.grad
+        with exchange.paused():
+            exchange.backward(model(torch.ones(1, 1)).mean(), 1)
+        if rank == 0:
+            try:
+                model(torch.ones(1, 1)).sum().backward()
+            except HpcDlError as error:
+                print(error.asked)
+        exchange.finish()
+        model.zero_grad()
+        exchange.finish()
+"""
+    body = "import contextlib\nfrom pytest import approx as pytest_approx\n" + body
+    assert _run(body, engine, ranks=3).split("\n")[0] == "gradients of one mean"

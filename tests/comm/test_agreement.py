@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hpc_dl.training import agreement
+from hpc_dl.comm import agreement
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.bool, torch.int64])

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exchange of one process: its gradient is the mean."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from hpc_dl.comm.base import Engine
+from hpc_dl.comm.weights import Weights, checked
+
+_of_engine: weakref.WeakKeyDictionary[Engine, tuple[Weights, weakref.WeakSet[NoExchange]]] = weakref.WeakKeyDictionary()
+
+
+class Trained(Protocol):
+    """What is trained."""
+
+    def all(self) -> Iterable[Parameter]:
+        """Parameters."""
+
+
+class NoExchange:
+    """Puts means with weights together that take several passes, and does nothing else.
+
+    Args:
+        engine: Of one rank.
+        trained: The parameters.
+    """
+
+    def __init__(self, engine: Engine, trained: Trained) -> None:
+        self._trained, self._pauses = trained, 0
+        self.waiting: Callable[[], None] = lambda: None
+        """Nobody waits."""
+        self._weights, self._members = _of_engine.setdefault(engine, (Weights(), weakref.WeakSet()))
+        self._members.add(self)
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Passes with a weight in here and the next one outside are one mean."""
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._pauses -= 1
+
+    def backward(self, loss: Tensor, weight: float | Tensor) -> None:
+        """Backward of a loss that is a mean over `weight` things."""
+        weight = checked(weight)
+        if not self._pauses and self._weights.total is None:
+            if weight:
+                loss.backward()
+            return
+        parameters = list(dict.fromkeys(p for member in self._members for p in member._trained.all()))
+        if weight:
+            with self._weights.passing(weight, parameters):
+                (loss * weight).backward()
+        if not self._pauses:
+            self._complete(parameters)
+
+    @torch.no_grad()
+    def _complete(self, parameters: list[Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(self._weights.total or 1.0)
+        self._weights.close()
