@@ -38,6 +38,18 @@ class Scales(NamedTuple):
     after: float = 1.0
 
 
+def scales_of(world_size: int, wire_dtype: torch.dtype | None, adasum: bool) -> Scales:
+    """1 / world size, before the sum.
+
+    fp16 has no room for small numbers: a gradient of 1e-4 divided by 4,096 is zero. Half of the division comes after.
+    """
+    if adasum:
+        return Scales(1.0)
+    if wire_dtype == torch.float16:
+        return Scales(world_size**-0.5, world_size**-0.5)
+    return Scales(1.0 / world_size)
+
+
 class Flat:
     """A flat tensor with the parameters' views of it and, at its end, their flags."""
 

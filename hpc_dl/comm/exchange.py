@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,30 +22,11 @@ from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
 from hpc_dl.comm.base import Engine
-from hpc_dl.comm.buckets import Bucket, Scales, make_buckets
+from hpc_dl.comm.buckets import Bucket, make_buckets, scales_of
 from hpc_dl.comm.rounds import rounds_of
+from hpc_dl.comm.trained import Fixed, Trained
 from hpc_dl.comm.weights import Heading, checked
 from hpc_dl.errors import HpcDlError
-
-
-class Trained(Protocol):
-    """Which parameters are trained? Asked again as each round begins."""
-
-    def now(self) -> Iterable[Parameter]:
-        """Those the optimizers hold; cheap."""
-
-    def all(self) -> Iterable[Parameter]:
-        """Everything that is to be averaged, in order of registration."""
-
-
-class _Fixed(list[Parameter]):
-    """Parameters that stay."""
-
-    def now(self) -> Iterable[Parameter]:
-        return ()
-
-    def all(self) -> Iterable[Parameter]:
-        return self
 
 
 class GradientExchange:
@@ -54,7 +34,7 @@ class GradientExchange:
 
     Args:
         engine: Sums a flat tensor.
-        trained: The parameters; shared ones may occur twice; frozen ones are left out until they are trained.
+        trained: Shared parameters may occur twice; frozen ones are left out until they are trained.
         bucket_bytes: About how much is summed at a time; 0 gives each parameter a bucket of its own.
         wire_dtype: Type of the gradients on the wire, None for their own.
         adasum: Horovod's adaptive sum in place of the mean.
@@ -73,8 +53,8 @@ class GradientExchange:
         self._engine, self._name, self._wire_dtype, self._adasum = engine, name, wire_dtype, adasum
         lane = engine.lane()
         self._start = lane.adasum_async if adasum else lambda flat, bucket: lane.reduce_async(flat, "sum", bucket)
-        self._scales = _scales(engine.world_size, wire_dtype, adasum)
-        self._trained: Trained = trained if hasattr(trained, "now") else _Fixed(trained)  # type: ignore[assignment]
+        self._scales = scales_of(engine.world_size, wire_dtype, adasum)
+        self._trained: Trained = trained if hasattr(trained, "now") else Fixed(trained)  # type: ignore[assignment]
         # Adasum weighs whole tensors against each other: each its own bucket, with nothing beside it.
         self._bucket_bytes = 0 if adasum else bucket_bytes
         self.buckets: list[Bucket] = []
@@ -86,7 +66,7 @@ class GradientExchange:
         self._share: float | Tensor = 1.0
         self.newcomers: list[Parameter] = []
         """Taken in after the start; whoever sends them to all ranks clears the list."""
-        self.waiting: Callable[[], None] = _nothing
+        self.waiting: Callable[[], None] = lambda: None
         """Called when a backward is over and what is left of the exchange begins."""
         self.rounds = 0
         """How often gradients were exchanged."""
@@ -257,10 +237,6 @@ class GradientExchange:
         return not handed_out or any(bucket.holds_gradients() for bucket in handed_out)
 
 
-def _nothing() -> None:
-    return None
-
-
 def _teller(exchange: weakref.ref[GradientExchange]) -> Callable[[Parameter], None]:
     """A hook that keeps no exchange alive: parameters and their hooks are no cycle that Python could collect."""
 
@@ -270,15 +246,3 @@ def _teller(exchange: weakref.ref[GradientExchange]) -> Callable[[Parameter], No
             there._arrived(parameter)
 
     return tell
-
-
-def _scales(world_size: int, wire_dtype: torch.dtype | None, adasum: bool) -> Scales:
-    """1 / world size, before the sum.
-
-    fp16 has no room for small numbers: a gradient of 1e-4 divided by 4,096 is zero. Half of the division comes after.
-    """
-    if adasum:
-        return Scales(1.0)
-    if wire_dtype == torch.float16:
-        return Scales(world_size**-0.5, world_size**-0.5)
-    return Scales(1.0 / world_size)

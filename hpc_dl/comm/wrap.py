@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from hpc_dl.comm import compare
@@ -20,7 +19,8 @@ from hpc_dl.comm.base import Engine
 from hpc_dl.comm.exchange import GradientExchange
 from hpc_dl.comm.flat import broadcast_state, broadcast_tensors
 from hpc_dl.comm.rounds import rounds_of
-from hpc_dl.devices.ipex import before_step, holders
+from hpc_dl.comm.trained import TrainedTogether
+from hpc_dl.devices.ipex import before_step
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import ExchangeSettings
 
@@ -58,7 +58,7 @@ def wrap(engine: Engine, model: nn.Module, optimizer: Optimizer, settings: Excha
         raise HpcDlError("exchange.adasum", f"engine {engine.name!r} has no adaptive sum", "use engine 'horovod'")
     if settings.adasum and engine.world_size & (engine.world_size - 1):
         raise HpcDlError("exchange.adasum", f"{engine.world_size} ranks", "start a power of two of them")
-    trained = Trained(model, optimizer)
+    trained = TrainedTogether(model, optimizer)
     if engine.world_size == 1:
         return NoExchange(engine, trained)
     compare.models(engine, model, optimizer, settings)
@@ -82,25 +82,6 @@ def wrap(engine: Engine, model: nn.Module, optimizer: Optimizer, settings: Excha
     return exchanges[-1]
 
 
-class Trained:
-    """The parameters of a model and an optimizer."""
-
-    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        self.model, self._optimizer = model, optimizer
-
-    def now(self) -> list[Parameter]:
-        """Those the optimizer holds."""
-        return holders(self._optimizer)
-
-    def all(self) -> list[Parameter]:
-        """Those of the model in order of registration, whose reverse is about that of backward, and the optimizer's.
-
-        Optimizers group parameters by weight decay, and backward knows nothing of that: in their order, a bucket of
-        biases would wait for the first layer, and all others for it.
-        """
-        return list(dict.fromkeys([*self.model.parameters(), *self.now()]))
-
-
 class _Steps:
     """What happens before each step of an optimizer."""
 
@@ -108,7 +89,7 @@ class _Steps:
         self,
         engine: Engine,
         model: nn.Module,
-        trained: Trained,
+        trained: TrainedTogether,
         exchanges: list[GradientExchange],
         check_every_steps: int | None,
     ) -> None:

@@ -203,7 +203,7 @@ with start(sys.argv[1]) as session:
     for _ in range(2):
         model.zero_grad()
         model(torch.full((1, 13), 1.0 + session.rank)).sum().backward()
-        assert (model.weight.grad == 1.5).all() and len(session.exchange.buckets[0].parameters) == 2
+        assert (model.weight.grad == 1.5).all()
     mean = session.engine.average(torch.tensor([1j * session.rank, 2.0]).conj())
     assert mean.tolist() == [-0.5j, 2.0]
 """
