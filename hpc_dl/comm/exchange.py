@@ -136,7 +136,6 @@ class GradientExchange:
         for bucket in self.buckets:
             bucket.begin()
         self._launched, self._settled = 0, False
-        self._heading.send(self._rounds.weights.total, self._steps)
 
     def is_behind(self) -> bool:
         """Are there gradients of this rank from passes under a `paused()` that is over?"""
@@ -149,6 +148,8 @@ class GradientExchange:
     @torch.no_grad()
     def send_rest(self, lost: bool) -> None:
         """Start the sums that have not been started; `lost`: of gradients that an error has left incomplete."""
+        if not self._launched:
+            self._heading.send(self._rounds.weights.total, self._steps)
         if not lost and self._rounds.weights.total is None and not self.contributes():
             self._heading.wait()
             if self._heading.weighted():
@@ -195,6 +196,8 @@ class GradientExchange:
         bucket.arrived.add(slot)
         bucket.missing -= 1
         while self._early and self._launched < len(self.buckets) and not self.buckets[self._launched].missing:
+            if not self._launched:  # beside the first bucket, so that an engine can send both at once
+                self._heading.send(self._rounds.weights.total, self._steps)
             with torch.no_grad():
                 self.buckets[self._launched].launch(self._start, self._scales, self._wire_dtype)
             self._launched += 1

@@ -19,7 +19,7 @@ from torch.nn import Parameter
 from hpc_dl.comm.base import Lane, Work
 from hpc_dl.errors import HpcDlError
 
-TURNS = 1024
+TURNS = 64
 """Steps are compared by their remainder, whose square every type holds."""
 
 
@@ -136,7 +136,7 @@ class Heading:
         Raises:
             HpcDlError: On all ranks: they are not at the same step.
         """
-        if self._on_host and self._world_size * self._numbers[3] != self._numbers[2].square():
+        if self._on_host and self._world_size * float(self._numbers[3]) != float(self._numbers[2]) ** 2:
             raise HpcDlError(
                 "as many backward passes on every rank before each step",
                 f"this rank's optimizer has done {steps} steps, and those of other ranks more or fewer",

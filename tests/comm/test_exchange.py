@@ -234,7 +234,7 @@ def test_a_rank_that_failed_alone_spoils_the_others_visibly() -> None:
     with pytest.raises(ZeroDivisionError):
         _backward(model)
     failing.remove()
-    assert list(sent) == ["gradients.heading"]
+    assert not sent
     values: list[Tensor] = []
     model[4].weight.register_post_accumulate_grad_hook(lambda _: values.append(sent["gradients.0"]))
     _backward(model)
