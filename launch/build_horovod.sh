@@ -5,8 +5,9 @@
 #   launch/build_horovod.sh [cpu|nccl] [--dry-run]
 #
 # cpu: MPI and Gloo. nccl: these, and NCCL for CUDA tensors. --dry-run only says what was found and where the wheel goes.
-# PYTHON, MPICXX, CUDA_HOME, HOROVOD_NCCL_HOME, CXX override what is found by itself, CONSTRAINTS the project's pins. The wheel is kept in
-# ${XDG_CACHE_HOME:-~/.cache}/hpc_dl, in a folder named by all it was built against; delete the folder to build again.
+# PYTHON, MPICXX, CUDA_HOME, HOROVOD_NCCL_HOME, CXX override what is found by itself, CONSTRAINTS the project's pins. The
+# wheel is kept in ${XDG_CACHE_HOME:-~/.cache}/hpc_dl, in a folder named by all it was built against; delete the folder to
+# build again.
 #
 # Exit codes: 0 installed; 1 the build or the check after it failed; 2 torch, Python's headers, MPI, CUDA or NCCL is
 # missing; 3 no C++ compiler that torch's headers can be compiled with. The last line on stderr is the reason.
