@@ -46,6 +46,14 @@ compiler() {
     return 1
 }
 
+# The C compiler beside a C++ compiler, which CMake might not find by itself (clang-14); gloo's project asks for one.
+c_compiler() {
+    local cxx
+    cxx=$(basename "$1")
+    cxx=${cxx/clang++/clang} cxx=${cxx/g++/gcc} cxx=${cxx/c++/cc}
+    command -v "$(dirname "$1")/$cxx" || command -v cc || true
+}
+
 # Builds the wheel in a folder of its own and moves it to the cache when it is whole.
 build() {
     local work
@@ -57,7 +65,7 @@ build() {
     mkdir -p "$folder"
     "$python" -m venv "$work/tools" || stop 1 "$python -m venv fails: install what it lacks (Debian: python3-venv)"
     with_progress "build_horovod.sh: build tools" "$folder/tools.log" "$work/tools/bin/python" -m pip install \
-        --progress-bar off --constraint "$here/../constraints.txt" \
+        --no-compile --progress-bar off --constraint "$here/../constraints.txt" \
         setuptools wheel cmake cffi packaging cloudpickle psutil pyyaml ||
         stop 1 "pip could not install the build tools: $(tail -n 1 "$folder/tools.log") (all of it: $folder/tools.log)"
     echo "$SITE_PACKAGES" \
@@ -68,7 +76,8 @@ build() {
         HOROVOD_WITH_MPI=1 HOROVOD_WITH_GLOO=1
         HOROVOD_CMAKE="$here/horovod/cmake" HPC_DL_CMAKE="$work/tools/bin/cmake"
         HPC_DL_CXX_STANDARD="$CXX_STANDARD" HPC_DL_RPATH="$RPATH${CUDA:+;$CUDA_HOME/lib64}"
-        CXX="$1" MAKEFLAGS="-j$(cores)" PATH="$work/tools/bin:$(dirname "$MPICXX"):$PATH"
+        HPC_DL_CUDA="${CUDA:-}"
+        CXX="$1" CC="${CC:-$(c_compiler "$1")}" MAKEFLAGS="-j$(cores)" PATH="$work/tools/bin:$(dirname "$MPICXX"):$PATH"
     )
     if [ -n "${CUDA:-}" ]; then
         settings+=(CUDA_HOME="$CUDA_HOME" CUDAToolkit_ROOT="$CUDA_HOME" HOROVOD_CUDA_HOME="$CUDA_HOME")
@@ -83,7 +92,7 @@ build() {
         settings+=(HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_HOME="$work/nccl" HOROVOD_NCCL_LINK=SHARED)
     fi
 
-    say "building, two to five minutes on two cores; what happens is in $folder/build.log"
+    say "building, one to three minutes on two cores; what happens is in $folder/build.log"
     # pip's own cache does not know which torch or MPI a wheel was built for, hence --no-cache-dir.
     with_progress "build_horovod.sh: building" "$folder/build.log" env "${settings[@]}" "$work/tools/bin/python" -m pip \
         wheel --no-build-isolation --no-deps --no-cache-dir --no-binary horovod --verbose --wheel-dir "$work/wheel" \
@@ -91,11 +100,12 @@ build() {
     mv "$work"/wheel/horovod-*.whl "$folder"
 }
 
-# The first error of a compiler, else of CMake, else of pip.
+# The first error of a compiler, else of CMake (which says on the next line what it is), else of pip.
 first_error() {
     local pattern
-    for pattern in ': (fatal )?error: ' 'CMake Error|Could ?N[Oo][Tt] find' '[Ee]rror'; do
-        grep -m 1 -E "$pattern" "$1" | sed -E 's|^ *(/[^ :]*/)?||' && return
+    for pattern in ': (fatal )?error: ' 'CMake Error' 'Could ?N[Oo][Tt] find' '[Ee]rror'; do
+        grep -m 1 -A "$([ "$pattern" = 'CMake Error' ] && echo 1 || echo 0)" -E "$pattern" "$1" | tr -s '\n ' ' ' |
+            sed -E 's|^ *(/[^ :]*/)?||; s| $||' && return
     done
     tail -n 1 "$1"
 }

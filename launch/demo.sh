@@ -5,7 +5,7 @@
 set -euo pipefail
 
 export OMP_NUM_THREADS=1 # one thread a rank in both runs, so that ranks are compared and not threads
-train=(hpc-dl train mnist_cnn --device.name cpu --device.threads 1)
+train=(hpc-dl train mnist_cnn --device.name cpu --device.threads 1 --training.epochs 6)
 
 rm -rf runs/demo
 "${train[@]}" --log.folder runs/demo/1-rank

@@ -86,7 +86,7 @@ new_environment() {
 
 install() { # LABEL ARGUMENT...
     with_progress "setup.sh: $1" "$folder/pip.log" \
-        "$folder/bin/python" -m pip install --progress-bar off --constraint "$pins" "${@:2}" || {
+        "$folder/bin/python" -m pip install --no-compile --progress-bar off --constraint "$pins" "${@:2}" || {
         grep -E '^(ERROR|error)' "$folder/pip.log" >&2 || tail -n 5 "$folder/pip.log" >&2
         say "pip failed; all it said is in $folder/pip.log" >&2
         exit 1
@@ -98,11 +98,14 @@ install_torch() {
     [ "$name$(uname -s)" != mainLinux ] || "$folder/bin/python" -c "$has" || say "torch is next: pip takes its CUDA build," \
         "2.6 GB to download and 6 GB on disk, where it is not told of a CPU build or of a torch that is there (docs/install.md)"
     if [ -t 1 ]; then # these are the long downloads: with pip's own bars
-        "$folder/bin/python" -m pip install --constraint "$pins" torch setuptools
+        "$folder/bin/python" -m pip install --no-compile --constraint "$pins" torch setuptools
     else
         install torch torch setuptools
     fi
 }
+
+# Python's byte code, beside what leaves a core idle; pip would do it alone. Not every file is meant for this Python.
+compile_packages() { "$folder/bin/python" -m compileall -q -x '/tests?/' "$(packages_folder)" >/dev/null 2>&1 || true; }
 
 # Leaves the reason in $without where there is no Horovod. One of before goes too: it may not fit any more.
 build_horovod() {
@@ -148,7 +151,9 @@ else
     # torch first and by itself, so that no other package's wish decides which torch comes.
     install_torch
 fi
+compile_packages &
 install packages --no-build-isolation mpich setuptools "${packages[@]}"
-
+compile_packages &
 build_horovod
+wait
 made_from >"$stamp"

@@ -173,19 +173,30 @@ case "$*" in
         CXX_STANDARD=17 RPATH= SITE_PACKAGES=/site ;;
     *"-m venv"*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
     *"pip wheel"*)
-        echo "  -Werror=x"; echo "  /tmp/build/common.h:343:18: error: no logic_error"; echo "error: pip"; exit 1 ;;
+        printf '%s\n' "-- Could NOT find NVTX" "  -Werror=x" "$SAID" "error: pip"; exit 1 ;;
     *get_path*) dirname "$0" ;;
 esac
 """
 
 
 @pytest.mark.skipif(COMPILER is None, reason="without a C++ compiler the build does not begin: install g++")
-def test_a_build_that_fails_names_the_compilers_first_error_and_its_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("  /tmp/build/common.h:343:18: error: no logic_error", "common.h:343:18: error: no logic_error"),
+        (
+            "  CMake Error at x/CMakeLists.txt:3 (project):\n    No compiler",
+            "CMake Error at x/CMakeLists.txt:3 (project): No compiler",
+        ),
+        ("", "-- Could NOT find NVTX"),
+    ],
+)
+def test_a_build_that_fails_names_its_first_error_and_its_log(tmp_path: Path, said: str, named: str) -> None:
     python = _program(tmp_path / "python", TOOLS_THAT_FAIL)
-    found = _run(ROOT / "launch/build_horovod.sh", PYTHON=str(python), XDG_CACHE_HOME=str(tmp_path))
+    found = _run(ROOT / "launch/build_horovod.sh", PYTHON=str(python), XDG_CACHE_HOME=str(tmp_path), SAID=said)
     assert found.returncode == 1
     log = tmp_path / "hpc_dl/wheel/build.log"
-    reason = f"the build failed: common.h:343:18: error: no logic_error (all of it: {log})"
+    reason = f"the build failed: {named} (all of it: {log})"
     assert found.stderr.splitlines()[-1] == f"build_horovod.sh: {reason}"
     assert "error: pip" in log.read_text()
 
