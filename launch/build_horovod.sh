@@ -58,9 +58,8 @@ c_compiler() {
 build() {
     local work
     work=$(mktemp -d)
-    # A background process that is ended as it begins would run this trap, too: only the script itself may remove it.
     # shellcheck disable=SC2064 # the folder is known now, and gone from the scope later
-    trap "[ \${BASHPID:-$$} != $$ ] || rm -rf '$work'" EXIT
+    trap "rm -rf '$work'" EXIT
 
     # Build tools in an environment of their own, which sees torch: nothing in the user's environment changes.
     mkdir -p "$folder"

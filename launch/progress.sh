@@ -3,11 +3,14 @@
 # Shows that a long command of the set-up goes on.
 
 with_progress() { # LABEL LOG COMMAND...: the command's output goes to LOG, how far it is to the screen; its exit status
-    local label=$1 log=$2 status=0
+    local label=$1 log=$2 status=0 at_exit shown
     shift 2
     : >"$log"
+    at_exit=$(trap -p EXIT)
+    trap - EXIT # a process that is ended as it begins would run it
     _show_progress "$label" "$log" $$ &
-    local shown=$!
+    shown=$!
+    eval "$at_exit"
     "$@" >"$log" 2>&1 || status=$?
     kill "$shown" 2>/dev/null || true
     wait "$shown" 2>/dev/null || true
