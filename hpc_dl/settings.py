@@ -38,7 +38,8 @@ class TaskSettings:
     model_options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for the model."""
     loss: str = "torch.nn.functional:nll_loss"
-    """Import path of loss(output, target) -> mean over the batch, or of a class whose instance is called so."""
+    """Import path of loss(output, target) -> mean over the batch, or (mean, weight) where it is a mean over something
+    else, or of a class whose instance is called so."""
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     """Metrics of the evaluation: names from hpc_dl.training.metrics, or import paths of functions or classes."""
     after: str = ""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from hpc_dl.bench.transports import Transport
 from hpc_dl.comm.exchange import make_buckets
 from hpc_dl.data.base import Source
 from hpc_dl.scaling.predict.benchmark import ModelBuckets
+from hpc_dl.training.weighing import mean_and_weight
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
@@ -36,7 +37,7 @@ def profile(
     transport: Transport,
     name: str,
     model: nn.Module,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[Tensor, Tensor], Any],
     source: Source,
     local_batch: int,
     device: Device,
@@ -59,7 +60,9 @@ def profile(
     groups = [bucket.parameters for bucket in buckets]
     inputs, target = source.batch(np.arange(min(local_batch, len(source))))
     inputs, target = inputs.to(device.torch_device), target.to(device.torch_device)
-    passes = [_one_pass(model, lambda: loss(model(inputs), target), groups, device) for _ in range(PASSES)][1:]
+    passes = [
+        _one_pass(model, lambda: mean_and_weight(loss(model(inputs), target))[0], groups, device) for _ in range(PASSES)
+    ][1:]
     sizes = [sum(p.numel() * p.element_size() + p.element_size() for p in group) for group in groups]
     summed = [transport.gather(repeat(transport, transport.prepare("allreduce", size), plan)) for size in sizes]
     if transport.rank != 0:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from hpc_dl.comm.base import Engine
-from hpc_dl.comm.weights import Weights, checked
+from hpc_dl.comm.weights import LEAST, Weights, checked
 
 _of_engine: weakref.WeakKeyDictionary[Engine, tuple[Weights, weakref.WeakSet[NoExchange]]] = weakref.WeakKeyDictionary()
 
@@ -37,6 +37,7 @@ class NoExchange:
         self._trained, self._pauses = trained, 0
         self.waiting: Callable[[], None] = lambda: None
         """Nobody waits."""
+        self._weight_sum = 0.0
         self._weights, self._members = _of_engine.setdefault(engine, (Weights(), weakref.WeakSet()))
         self._members.add(self)
 
@@ -55,6 +56,7 @@ class NoExchange:
     def backward(self, loss: Tensor, weight: float | Tensor) -> None:
         """Backward of a loss that is a mean over `weight` things."""
         weight = checked(weight)
+        self._weight_sum = (self._weights.total or 0.0) + weight
         if not self._pauses and self._weights.total is None:
             if weight:
                 loss.backward()
@@ -66,9 +68,14 @@ class NoExchange:
         if not self._pauses:
             self._complete(parameters)
 
+    def weight_sum(self) -> Tensor:
+        """The weights of the passes of the last mean, summed."""
+        return torch.tensor(max(self._weight_sum, LEAST), dtype=torch.float64)
+
     @torch.no_grad()
     def _complete(self, parameters: list[Parameter]) -> None:
-        for parameter in parameters:
+        total = self._weights.total or 1.0
+        for parameter in parameters if abs(total - 1) > LEAST else ():
             if parameter.grad is not None:
-                parameter.grad.div_(self._weights.total or 1.0)
+                parameter.grad.div_(total)
         self._weights.close()

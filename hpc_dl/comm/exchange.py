@@ -119,6 +119,10 @@ class GradientExchange:
         """A rank's loss, as part of the mean over ranks of the last exchange."""
         return loss * float(self._share) if self._share else 0.0
 
+    def weight_sum(self) -> Tensor:
+        """The weights of all ranks' backward passes in the last exchange, summed: a scalar on the device."""
+        return self._heading.weight_sum()
+
     def holds(self, parameter: Parameter) -> bool:
         """Is its gradient averaged here?"""
         return id(parameter) in self._place
@@ -175,10 +179,12 @@ class GradientExchange:
             return
         self._heading.check(self._steps)
         factor = self._heading.factor(self._rounds.weights.total, contributes)
+        self._share = 1.0 if factor is None else factor * (self._rounds.weights.total or 0.0)
+        if self._heading.is_one(factor):
+            factor = None
         for bucket in self.buckets:
             bucket.wait()
             bucket.hand_out(self._scales, factor)
-        self._share = 1.0 if factor is None else factor * (self._rounds.weights.total or 0.0)
         self.rounds += 1
         self._settled, self._early = True, not self._repeats
 

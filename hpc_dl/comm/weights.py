@@ -22,6 +22,9 @@ from hpc_dl.errors import HpcDlError
 TURNS = 64
 """Steps are compared by their remainder, whose square every type holds."""
 
+LEAST = 1e-12
+"""Below it, a sum of weights is none, and a factor's difference from one is rounding."""
+
 
 def checked(weight: float | Tensor) -> float:
     """A weight as a number.
@@ -128,7 +131,15 @@ class Heading:
                 return None
             if contributes:
                 raise mixture()
-        return self._world_size / self._numbers[1]
+        return self._world_size / self._numbers[1].clamp(min=LEAST)
+
+    def is_one(self, factor: Tensor | None) -> bool:
+        """Would it change nothing, where looking is free?"""
+        return factor is not None and self._on_host and abs(float(factor) - 1) < LEAST
+
+    def weight_sum(self) -> Tensor:
+        """Of the weights of all ranks, a scalar."""
+        return self._numbers[1].clamp(min=LEAST)
 
     def check(self, steps: int) -> None:
         """Compare where the ranks are, where looking is free.

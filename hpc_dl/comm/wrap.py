@@ -44,6 +44,9 @@ class Exchange(Protocol):
     def backward(self, loss: Tensor, weight: float | Tensor) -> None:
         """Backward of a mean over `weight` things; the gradients become those of the mean over all ranks' things."""
 
+    def weight_sum(self) -> Tensor:
+        """The weights of all ranks' backward passes in the last exchange, summed: a scalar on the device."""
+
 
 def wrap(engine: Engine, model: nn.Module, optimizer: Optimizer, settings: ExchangeSettings) -> Exchange:
     """Give all ranks rank 0's parameters, buffers and optimizer state, and average gradients from now on.

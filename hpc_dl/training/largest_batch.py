@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hpc_dl.comm.base import Engine
 from hpc_dl.data.base import Source
 from hpc_dl.errors import HpcDlError
+from hpc_dl.training.weighing import mean_and_weight
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
@@ -60,7 +61,7 @@ def largest_batch(attempt: Callable[[int], object], device: Device, engine: Engi
 def largest_local_batch(
     model: nn.Module,
     make_optimizer: Callable[[], torch.optim.Optimizer],
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[Tensor, Tensor], Any],
     source: Source,
     device: Device,
     engine: Engine,
@@ -96,8 +97,8 @@ def largest_local_batch(
         if channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with device.autocast(precision):
-            output = loss(model(inputs), target)
-        output.backward()
+            mean, _ = mean_and_weight(loss(model(inputs), target))
+        mean.backward()
         optimizer.step()
         del exchanged  # kept until here: the buckets of the gradient exchange will stand beside the gradients
 

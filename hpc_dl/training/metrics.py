@@ -24,6 +24,7 @@ from torch import Tensor
 from hpc_dl.comm.base import Engine
 from hpc_dl.errors import HpcDlError
 from hpc_dl.training.imports import import_object
+from hpc_dl.training.weighing import mean_and_weight, over_classes
 
 Metric = Any
 """A function or object as above."""
@@ -59,7 +60,10 @@ class MeanTally:
 
     def add(self, output: Any, target: Any, samples: int) -> None:
         result = self._function(output, target)
-        mean, weight = result if isinstance(result, tuple) else (result, samples)
+        mean, weight = mean_and_weight(result)
+        if weight is None:
+            known = over_classes(self._function, target)
+            weight = samples if known is None else known.of(target).sum()
         if float(weight):  # a mean over nothing is no number
             self._sums += torch.tensor([float(mean), 1.0], dtype=torch.float64) * float(weight)
 

@@ -18,6 +18,7 @@ from hpc_dl.data.base import Data, Source
 from hpc_dl.errors import HpcDlError
 from hpc_dl.training.metrics import Metric, refuse_what_cannot_be_added, tally
 from hpc_dl.training.modes import modes_kept, put_into_training, unchanged
+from hpc_dl.training.weighing import mean_and_weight
 
 WRONG = (RuntimeError, ValueError, TypeError, IndexError)
 """Errors of things that do not fit together; others are bugs, and their traceback tells more."""
@@ -72,7 +73,7 @@ def rehearse(
         stage, output = _through_model("training", data.train, samples, model, to_device, autocast)
         stage = stage._replace(name="one training sample through the loss")
         with _mismatch_told(stage), autocast():
-            value = loss(output, stage.target)
+            value, _ = mean_and_weight(loss(output, stage.target))
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise stage.mismatch(f"the loss gives {_shown(value)}, not one number")
 

@@ -15,11 +15,16 @@ from hpc_dl.comm.wrap import Exchange
 from hpc_dl.devices.ipex import holders
 from hpc_dl.training.sync_batchnorm import together_of
 from hpc_dl.training.timer import StepTimer
+from hpc_dl.training.weighing import mean_and_weight
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor | float]]
+"""Of output and target: the mean over the samples, or a mean and what it is a mean over (`weighing.py`)."""
+
+ABSENT = 1e-30
+"""Weight of a backward that has to run though it counts for nothing."""
 
 
 class TrainingStep:
@@ -28,7 +33,7 @@ class TrainingStep:
     Args:
         model: Any module; called with the inputs.
         optimizer: Distributed with the model.
-        loss: Mean over the samples it is given.
+        loss: Mean over the samples it is given, or a mean and its weight.
         exchange: The gradient exchange of this model.
         device: Gives autocast and the loss scaler.
         world_size: Number of ranks.
@@ -63,7 +68,9 @@ class TrainingStep:
         self._together = together_of(model)
         self._parameters = holders(optimizer)
 
-    def __call__(self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer) -> Tensor:
+    def __call__(
+        self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer, weights: Tensor | None = None
+    ) -> Tensor:
         """Update the model.
 
         Args:
@@ -71,13 +78,17 @@ class TrainingStep:
             target: What the model should answer.
             global_samples: Samples of all ranks in this step.
             timer: Gets the laps.
+            weights: What the loss of each sample is a mean over, (n,) on the host; None where it is the samples, or
+                where the loss says it.
 
         Returns:
-            Sum of this rank's losses over its samples, a scalar on the device.
+            This rank's part of (mean loss of the global batch) x global_samples, a scalar on the device.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        loss_sum = self._backward(inputs, target, global_samples, timer)
+        loss_sum, weighted = self._backward(inputs, target, global_samples, timer, weights)
         self._exchange.finish()  # where this rank had no samples, and so no backward
+        if weighted:
+            loss_sum = loss_sum * (self._world_size / self._exchange.weight_sum().to(loss_sum.device))
         timer.lap("exchange")
         if self._clip_norm is not None:
             self._scaler.unscale_(self._optimizer)
@@ -102,17 +113,24 @@ class TrainingStep:
         """Did the last step leave the parameters alone, because a gradient overflowed in fp16?"""
         return self._scaler.skipped
 
-    def _backward(self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer) -> Tensor:
+    def _backward(
+        self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer, weights: Tensor | None
+    ) -> tuple[Tensor, bool]:
         """Gradients of all micro-steps; the last one starts the exchange.
 
         The mean over ranks of (local mean x local samples x ranks / global samples) is the mean over the global batch,
-        also where ranks hold different numbers of samples.
+        also where ranks hold different numbers of samples. Where the loss is a mean over something else, its weight
+        takes the place of the samples, and the exchange divides by the sum of the weights.
+
+        Returns:
+            The sum of the losses of this rank's samples, and whether they were weighted.
         """
         self._exchange.waiting = functools.partial(timer.lap, "backward")
         dtype = torch.float64 if self._precision == "fp64" else torch.float32
         loss_sum = torch.zeros((), dtype=dtype, device=inputs.device)
-        micro_batches = self._micro_batches(inputs, target, global_samples)
-        for number, (some_inputs, some_target) in enumerate(micro_batches, start=1):
+        weighted, per_sample = False, self._world_size / global_samples
+        micro_batches = self._micro_batches(inputs, target, global_samples, weights)
+        for number, (some_inputs, some_target, some_weights) in enumerate(micro_batches, start=1):
             samples, last = len(some_inputs), number == len(micro_batches)
             with contextlib.ExitStack() as around:
                 if not last:
@@ -121,17 +139,33 @@ class TrainingStep:
                     around.enter_context(self._together.absent())
                     some_inputs, some_target = self.stand_in or (some_inputs, some_target)
                 with self._device.autocast(self._precision):
-                    loss = self._loss(self._model(some_inputs), some_target)
+                    output = self._model(some_inputs)
+                    loss, weight = mean_and_weight(self._loss(output, some_target))
                 timer.lap("forward")
-                self._scaler.scale(loss * (samples * self._world_size / global_samples)).backward()
+                if some_weights is not None or weight is not None:
+                    weighted = True
+                    weight = float(weight if some_weights is None else some_weights.sum()) * bool(samples)
+                    if weight == 0:  # the mean over nothing is no number
+                        loss = output.sum() * 0
+                    self._exchange.backward(self._scaler.scale(loss), self._least(weight) * per_sample)
+                else:
+                    weight = samples
+                    self._scaler.scale(loss * (samples * per_sample)).backward()
                 timer.lap("exchange" if last and self._world_size > 1 else "backward")
-            loss_sum += loss.detach() * samples
-        return loss_sum
+            loss_sum += loss.detach() * weight
+        return loss_sum, weighted
 
-    def _micro_batches(self, inputs: Tensor, target: Tensor, global_samples: int) -> list[tuple[Tensor, Tensor]]:
+    def _least(self, weight: float) -> float:
+        """A backward without a weight is left out, unless ranks meet in it."""
+        return weight or (ABSENT if self._together is not None else 0.0)
+
+    def _micro_batches(
+        self, inputs: Tensor, target: Tensor, global_samples: int, weights: Tensor | None
+    ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
         """The parts of a batch, none of them empty; where ranks meet within a part, as many as the fullest rank has."""
         samples = len(inputs) if self._together is None else -(-global_samples // self._world_size)
         parts = min(self._accumulation, samples // self._least_samples)
-        if parts == 1:
-            return [(inputs, target)]
-        return list(zip(inputs.tensor_split(parts), target.tensor_split(parts), strict=True)) if parts else []
+        if parts <= 1:
+            return [(inputs, target, weights)][:parts]
+        some_weights = [None] * parts if weights is None else weights.tensor_split(parts)
+        return list(zip(inputs.tensor_split(parts), target.tensor_split(parts), some_weights, strict=True))

@@ -35,6 +35,7 @@ from hpc_dl.training.schedule import rate_factor
 from hpc_dl.training.step import Loss, TrainingStep
 from hpc_dl.training.sync_batchnorm import together_of
 from hpc_dl.training.watch import REASONS, Watch, Wish
+from hpc_dl.training.weighing import over_classes
 
 if TYPE_CHECKING:
     from hpc_dl.comm.base import Engine
@@ -72,7 +73,7 @@ class Trainer:
     Args:
         model: Any module, on the device; `session.distribute(model, optimizer)` has been called.
         optimizer: Every parameter group learns at its own rate times the schedule's factor.
-        loss: loss(output, target), the mean over the samples it is given.
+        loss: loss(output, target), the mean over the samples it is given, or a mean and its weight (`weighing.py`).
         session: Device, engine and exchange.
         settings: Read for training, schedule, precision, log and checkpoints.
         run_folder: Where checkpoints go.
@@ -97,7 +98,7 @@ class Trainer:
     ) -> None:
         if session.exchange is None:
             raise HpcDlError("Trainer", "the model is not distributed", "call session.distribute(model, optimizer)")
-        self._model, self._optimizer, self._metrics = model, optimizer, metrics
+        self._model, self._optimizer, self._loss, self._metrics = model, optimizer, loss, metrics
         set_rates(optimizer, 1.0)  # now, since a checkpoint's groups bring the rates of the run before
         self._device, self._engine = session.device, session.engine
         self._settings, self._log, self._least_samples = settings, log, least_samples
@@ -180,7 +181,10 @@ class Trainer:
         steps = min(plan.steps_per_epoch - first, total_steps - self._position.step)
         recorder.timer.restart()
         for inputs, target, samples in itertools.islice(loader.epoch(self._position.epoch, first), steps):
-            self._one_step(self._to_device(inputs), self._to_device(target), samples, total_steps, recorder)
+            known = over_classes(self._loss, target)
+            weights = None if known is None else known.of(target)
+            batch = self._to_device(inputs), self._to_device(target), samples, weights
+            self._one_step(batch, total_steps, recorder)
             first += 1
             if first == plan.steps_per_epoch:  # before anything is written: a ragged last batch is no place to resume
                 self._position = replace(self._position, epoch=self._position.epoch + 1, epoch_samples=0)
@@ -199,7 +203,8 @@ class Trainer:
             recorder.timer.restart()
         return Wish.GO_ON
 
-    def _one_step(self, inputs: Tensor, target: Tensor, samples: int, total_steps: int, recorder: Recorder) -> None:
+    def _one_step(self, batch: tuple[Tensor, Tensor, int, Tensor | None], total_steps: int, recorder: Recorder) -> None:
+        inputs, target, samples, weights = batch
         recorder.timer.lap("input")
         position, settings = self._position, self._settings
         fixed = settings.training.global_batch is not None
@@ -208,7 +213,7 @@ class Trainer:
         rate = set_rates(self._optimizer, factor)
         self._seed()  # behind what the loader may have drawn
         recorder.timer.lap("other")
-        loss_sum = self._step(inputs, target, samples, recorder.timer)
+        loss_sum = self._step(inputs, target, samples, recorder.timer, weights)
         recorder.step(position.step, position.epoch, samples, loss_sum, rate)
         self._position = replace(
             position,
