@@ -43,7 +43,8 @@ endif()
 # Files are compiled eight at a time, as most of the time goes into headers that they share (all of it: 128 s of processor
 # time in place of 297 s). gloo's allreduce_local.cc cannot share a name with allreduce.cc.
 set(CMAKE_UNITY_BUILD ON)
-if(PROJECT_NAME STREQUAL "gloo")
+if(PROJECT_NAME STREQUAL "gloo") # for a torch of the old ABI once more, from a copy, as compatible_gloo
+  get_filename_component(gloo_target "${CMAKE_CURRENT_SOURCE_DIR}" NAME)
   cmake_language(DEFER CALL set_source_files_properties "${CMAKE_CURRENT_SOURCE_DIR}/gloo/allreduce_local.cc"
-    TARGET_DIRECTORY gloo PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+    TARGET_DIRECTORY "${gloo_target}" PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 endif()
