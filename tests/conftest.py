@@ -29,5 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = "no Horovod here: HOROVOD=yes make setup says why"
     for item in items:
         parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if item.get_closest_marker("horovod") or parameters.get("engine") == "horovod":
+        named = any("horovod" in (value if isinstance(value, tuple) else (value,)) for value in parameters.values())
+        if named or item.get_closest_marker("horovod"):
             item.add_marker(pytest.mark.skip(reason=reason))

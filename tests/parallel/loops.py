@@ -430,12 +430,13 @@ def a_normalisation_over_all_ranks(session: Session) -> Iterable[Tensor]:
     return [*model.parameters(), model[1].running_var]
 
 
-def main(engine: str, path: str, *names: str) -> None:
+def run_loops(loops: dict[str, Loop], engine: str, path: str, *names: str) -> None:
+    """Append to a file what each of them arrives at on every rank, in float64."""
     torch.set_default_dtype(torch.float64)
     with hpc_dl.start(ExchangeSettings(engine=engine), DeviceSettings(name="cpu", threads=1)) as session:
-        for name in names or LOOPS:
+        for name in names or loops:
             torch.manual_seed(0)
-            numbers = torch.cat([tensor.detach().flatten() for tensor in LOOPS[name](session)])
+            numbers = torch.cat([tensor.detach().flatten() for tensor in loops[name](session)])
             everybody = session.engine.gather(numbers.tolist())
             if everybody is not None:
                 with Path(path).open("a") as file:
@@ -443,4 +444,4 @@ def main(engine: str, path: str, *names: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_loops(LOOPS, *sys.argv[1:])

@@ -17,26 +17,26 @@ pytestmark = pytest.mark.parallel
 TOLERANCES = {"lbfgs_with_a_line_search": 1e-6}
 
 
-def _read(path: Path) -> dict[str, list[list[float]]]:
+def numbers_of(program: str, engine: str, ranks: int, folder: Path) -> dict[str, list[list[float]]]:
+    """What a program's loops arrive at on every rank, by name."""
+    path = folder / "numbers"
+    if ranks == 1:
+        ended = run([sys.executable, "-m", program, engine, str(path)])
+    else:
+        ended = run_ranks(ranks, [sys.executable, "-m", program, engine, str(path)], timeout_seconds=300)
+    assert ended.code == 0, ended.output
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return {row["name"]: row["ranks"] for row in rows}
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[float]]]:
-    path = tmp_path_factory.mktemp("loops") / "one"
-    ended = run([sys.executable, "-m", "tests.parallel.loops", "single", str(path)])
-    assert ended.code == 0, ended.output
-    return _read(path)
+    return numbers_of("tests.parallel.loops", "single", 1, tmp_path_factory.mktemp("loops"))
 
 
 @pytest.fixture(scope="module", params=[("horovod", 2), ("torch", 2), ("torch", 3)])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[float]]]:
-    engine, ranks = request.param
-    path = tmp_path_factory.mktemp("loops") / "many"
-    ended = run_ranks(ranks, [sys.executable, "-m", "tests.parallel.loops", engine, str(path)], timeout_seconds=300)
-    assert ended.code == 0, ended.output
-    return _read(path)
+    return numbers_of("tests.parallel.loops", *request.param, tmp_path_factory.mktemp("loops"))
 
 
 @pytest.mark.parametrize("name", LOOPS)
