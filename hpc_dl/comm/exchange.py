@@ -73,8 +73,8 @@ class GradientExchange:
         self._rounds = rounds_of(engine)
         self._take()
         self._number = self._rounds.add(self, engine)
-        device = self.buckets[0].parameters[0].device if self.buckets else torch.device("cpu")
-        self._heading = Heading(lane, f"{name}.heading", engine.world_size, device)
+        gradients = self.buckets[0].flat.tensor if self.buckets else torch.zeros(0)
+        self._heading = Heading(lane, f"{name}.heading", engine.world_size, gradients)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

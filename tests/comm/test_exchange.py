@@ -34,7 +34,8 @@ class Twin(SingleEngine):
     def reduce_async(self, tensor: Tensor, op: str, name: str) -> Done:  # type: ignore[override]
         if not name.endswith("heading"):
             self.started.append(name)
-        tensor += self.other.get(name, tensor.clone())
+        if op != "max":  # of two equal ones
+            tensor += self.other.get(name, tensor.clone())
         return Done()
 
 

@@ -29,7 +29,7 @@ from hpc_dl.settings import DeviceSettings, ExchangeSettings
 from tests.ranks import run, run_ranks
 
 WIDTH = 4
-RUNS = (("horovod", 2), ("torch", 2), ("torch", 3))
+RUNS = (("horovod", 2), ("horovod", 3), ("torch", 2), ("torch", 3))
 TOLERANCE = 1e-10
 
 
