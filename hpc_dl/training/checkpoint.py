@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
 import sys
 import zipfile
 from dataclasses import asdict, dataclass
@@ -69,9 +70,11 @@ class Checkpoints:
             order: What decides the order of samples (`resume.order_of`).
 
         Raises:
-            HpcDlError: It holds what cannot be read back; names where.
+            HpcDlError: It holds what cannot be read back, or cannot be written; names what.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        for half_written in self._folder.glob("step-*.part"):  # by a run that was killed
+            half_written.unlink()
         path = self._folder / f"step-{position.step:08d}.pt"
         beside = path.with_suffix(".part")
         content = {
@@ -82,10 +85,18 @@ class Checkpoints:
             "scaler": scaler or {},
             "order": order or {},
         }
-        with beside.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with beside.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
+            found = _room(beside, error)
+            beside.unlink(missing_ok=True)
+            what = (
+                "make room, or put the run's folder elsewhere (log.folder), and resume: the checkpoint before is whole"
+            )
+            raise HpcDlError(f"checkpoint {path}", found, what) from error
         if not self._read_back:
             _refuse_unreadable(beside, content)
             self._read_back = True
@@ -169,6 +180,14 @@ def read(path: Path) -> dict[str, Any]:
 
 def _unreadable(path: Path, found: str, remedy: str) -> HpcDlError:
     return HpcDlError(f"checkpoint {path}", f"cannot be read ({found})", remedy)
+
+
+def _room(beside: Path, error: Exception) -> str:
+    """What went wrong as a file was written, and how much room there is."""
+    why = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+    disk, written = shutil.disk_usage(beside.parent), beside.stat().st_size if beside.exists() else 0
+    room = f"the file system has {disk.free / 1e6:.1f} MB free of {disk.total / 1e6:.1f} MB"
+    return f"writing ended after {written / 1e6:.1f} MB ({why}); {room}"
 
 
 def _refuse_unreadable(path: Path, content: dict[str, Any]) -> None:

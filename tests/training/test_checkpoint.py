@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,19 +53,29 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(
     assert "step-00000010.pt" in capsys.readouterr().err
 
 
-def test_a_write_that_breaks_off_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextlib.contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """A real limit, as a quota is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_that_breaks_off_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.write(Position(step=5), MODEL, {})
-
-    def full_disk(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoints.write(Position(step=10), MODEL, {})
+    (tmp_path / "checkpoints/step-00000007.part").write_bytes(b"of a run that was killed")
+    large = {"weight": torch.zeros(1_000_000)}
+    with files_of_at_most(200_000), pytest.raises(HpcDlError, match=r"step-00000010\.pt: writing ended.* MB free of"):
+        checkpoints.write(Position(step=10), large, {})
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000005.pt"]
     newest = checkpoints.newest()
     assert newest is not None
     assert newest["position"]["step"] == 5
+    checkpoints.write(Position(step=10), large, {})
 
 
 class Evil:
