@@ -100,16 +100,21 @@ class Heading:
 
     def __init__(self, lane: Lane, name: str, world_size: int, gradients: Tensor) -> None:
         self._lane, self._name, self._world_size = lane, name, world_size
-        self._on_host = gradients.device.type == "cpu"
         dtype = torch.float64 if gradients.dtype == torch.float64 else torch.float32
         self._numbers = torch.zeros(4, dtype=dtype, device=gradients.device)
+        self._on_host = gradients.device.type == "cpu"
+        self._seen = self._numbers.numpy() if self._on_host else None
+        """The same memory: NumPy reads and writes single numbers in a tenth of torch's time."""
         self._work: Work | None = None
 
     def send(self, weight: float | None, steps: int) -> None:
         """Start the sum."""
         turn = steps % TURNS
         numbers = [float(weight is not None), weight or 0.0, turn, turn * turn]
-        self._numbers.copy_(torch.tensor(numbers, dtype=self._numbers.dtype))
+        if self._seen is not None:
+            self._seen[:] = numbers
+        else:
+            self._numbers.copy_(torch.tensor(numbers, dtype=self._numbers.dtype))
         self._work = self._lane.reduce_async(self._numbers, "sum", self._name)
 
     def wait(self) -> None:
@@ -120,7 +125,7 @@ class Heading:
 
     def weighted(self) -> bool:
         """Did a rank give a weight? Waits for the device."""
-        return bool(self._numbers[0] > 0)
+        return bool((self._numbers if self._seen is None else self._seen)[0] > 0)
 
     def factor(self, weight: float | None, contributes: bool) -> Tensor | None:
         """From the mean of weight x gradient to the weighted mean; None where no rank gave a weight.
@@ -149,7 +154,7 @@ class Heading:
         Raises:
             HpcDlError: On all ranks: they are not at the same step.
         """
-        if self._on_host and self._world_size * float(self._numbers[3]) != float(self._numbers[2]) ** 2:
+        if self._seen is not None and self._world_size * float(self._seen[3]) != float(self._seen[2]) ** 2:
             raise HpcDlError(
                 "as many backward passes on every rank before each step",
                 f"this rank's optimizer has done {steps} steps, and those of other ranks more or fewer",
