@@ -27,6 +27,12 @@ class MapStyle:
     """
 
     def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any] = default_collate) -> None:
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise HpcDlError(
+                f"data set {type(dataset).__name__}",
+                "it has no length or no samples by number: a stream",
+                "write the loop yourself, with session.until_any_ends(batches) around a DataLoader (docs/train.md)",
+            )
         self._dataset, self._collate = dataset, collate
 
     def __len__(self) -> int:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +99,16 @@ def test_transform_sees_whole_batches() -> None:
 def test_more_loader_processes_than_cores_are_cut_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="this rank may use"):
         Loader(arrays(), Plan(samples=23, local_batch=4), workers=1000)
+
+
+class Endless(torch.utils.data.IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count()
+
+
+def test_a_stream_is_refused_with_the_way_to_train_on_it() -> None:
+    with pytest.raises(HpcDlError, match="data set Endless: .* a stream"):
+        MapStyle(Endless())
 
 
 def test_refusals() -> None:
