@@ -36,7 +36,7 @@ class MapStyle:
         self._dataset, self._collate = dataset, collate
 
     def __len__(self) -> int:
-        return len(self._dataset)  # type: ignore[arg-type]
+        return len(self._dataset)
 
     def batch(self, indices: Indices) -> Batch:
         # A rank without a sample in this step still needs tensors of the right shape and type: cut them from sample 0.

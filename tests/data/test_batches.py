@@ -107,7 +107,7 @@ class Endless(torch.utils.data.IterableDataset[int]):
 
 
 def test_a_stream_is_refused_with_the_way_to_train_on_it() -> None:
-    with pytest.raises(HpcDlError, match="data set Endless: .* a stream"):
+    with pytest.raises(HpcDlError, match=r"data set Endless: .*: a stream"):
         MapStyle(Endless())
 
 
