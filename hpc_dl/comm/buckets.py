@@ -5,15 +5,17 @@ A bucket ends with one flag per parameter, summed along with the gradients: a pa
 keeps `.grad = None` and is left alone by the optimizer, as in a run on one process. Complex gradients travel as pairs
 of real numbers.
 
+The first bucket may carry a heading behind the flags (`weights.py`), which saves a sum of its own.
+
 Gradients are handed out as views of the flat tensor, which is used again only when nobody looks at it any more: a
 gradient that is kept (accumulated into, put aside by the user) stays what it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,13 +53,16 @@ def scales_of(world_size: int, wire_dtype: torch.dtype | None, adasum: bool) -> 
 
 
 class Flat:
-    """A flat tensor with the parameters' views of it and, at its end, their flags."""
+    """A flat tensor with the parameters' views of it and, at its end, their flags and the numbers of a heading."""
 
-    def __init__(self, parameters: list[Parameter], flagged: bool) -> None:
+    def __init__(self, parameters: list[Parameter], flagged: bool, heading: int) -> None:
         sizes = [_real(parameter).numel() for parameter in parameters]
         dtype, device = _real(parameters[0]).dtype, parameters[0].device
-        self.tensor = torch.zeros(sum(sizes) + flagged * len(parameters), dtype=dtype, device=device)
-        self.flags = self.tensor[sum(sizes) :]
+        flags = flagged * len(parameters)
+        self.tensor = torch.zeros(sum(sizes) + flags + heading, dtype=dtype, device=device)
+        self.flags = self.tensor[sum(sizes) : sum(sizes) + flags]
+        self.heading = self.tensor[sum(sizes) + flags :].numpy() if heading else None
+        """The same memory, on the host: NumPy reads and writes single numbers in a tenth of torch's time."""
         parts = self.tensor[: sum(sizes)].split(sizes)
         self.views = [_like(part, parameter) for part, parameter in zip(parts, parameters, strict=True)]
         del parts
@@ -84,6 +89,8 @@ class Bucket:
     parameters: list[Parameter]
     flagged: bool = True
     """False where nothing may travel beside the gradients; missing ones then count as zero."""
+    heading: int = 0
+    """Numbers of a heading that travels with it."""
     missing: int = 0
     """Gradients that have not arrived in this backward."""
     arrived: set[int] = field(default_factory=set)
@@ -96,7 +103,7 @@ class Bucket:
     """The flat tensor in the type it travels in, where gradients are compressed."""
 
     def __post_init__(self) -> None:
-        self.flats.append(Flat(self.parameters, self.flagged))
+        self.flats.append(Flat(self.parameters, self.flagged, self.heading))
 
     @property
     def flat(self) -> Flat:
@@ -106,17 +113,24 @@ class Bucket:
         """Wait for all gradients but those of parameters that are frozen now."""
         self.missing = sum(parameter.requires_grad for parameter in self.parameters)
 
-    def launch(self, start: Start, scales: Scales, wire_dtype: torch.dtype | None) -> None:
-        """Fill the flat tensor with this rank's gradients and start its sum."""
+    def launch(
+        self, start: Start, scales: Scales, wire_dtype: torch.dtype | None, heading: Sequence[float] = ()
+    ) -> None:
+        """Fill the flat tensor with this rank's gradients, and its heading, and start its sum."""
         self._take_a_free_flat()
         self._fill(scales.before)
+        if self.flat.heading is not None:
+            self.flat.heading[:] = heading
         travelling = self._on_the_wire(wire_dtype)
         self.wire = None if travelling is self.flat.tensor else travelling
         self._start(travelling, start)
 
-    def launch_nothing(self, start: Start, wire_dtype: torch.dtype | None) -> None:
+    def launch_nothing(self, start: Start, wire_dtype: torch.dtype | None, heading: Sequence[float] = ()) -> None:
         """Take part in a sum whose gradients were lost: no rank is to go on with what is left of it."""
-        self._start(torch.full_like(self._on_the_wire(wire_dtype), torch.nan), start)
+        self.wire = torch.full_like(self._on_the_wire(wire_dtype), torch.nan)
+        if self.heading:
+            self.wire[-self.heading :] = torch.tensor(heading)
+        self._start(self.wire, start)
 
     def wait(self) -> None:
         """Until the sum is there."""
@@ -124,7 +138,11 @@ class Bucket:
             work.wait()
         self.works = []
 
-    def hand_out(self, scales: Scales, factor: Tensor | None = None) -> None:
+    def received_heading(self) -> Any:
+        """The numbers that came with the sum."""
+        return self.flat.heading if self.wire is None else self.wire[-self.heading :].numpy()
+
+    def hand_out(self, scales: Scales, factor: Tensor | float | None = None) -> None:
         """Make the sum, times the factor, the parameters' gradients."""
         flat = self.flat
         if self.wire is not None:
@@ -150,7 +168,7 @@ class Bucket:
             return
         spare = self.flats[1] if len(self.flats) > 1 else None
         if spare is None or not spare.is_free():
-            spare = Flat(self.parameters, self.flagged)
+            spare = Flat(self.parameters, self.flagged, self.heading)
         self.flats = [spare, self.flat]
 
     def _on_the_wire(self, wire_dtype: torch.dtype | None) -> Tensor:
@@ -183,11 +201,17 @@ class Bucket:
 
 
 def make_buckets(
-    parameters: list[Parameter], bucket_bytes: int, least: int = 1, flagged: bool = True, name: str = "gradients"
+    parameters: list[Parameter],
+    bucket_bytes: int,
+    least: int = 1,
+    flagged: bool = True,
+    name: str = "gradients",
+    heading: int = 0,
 ) -> list[Bucket]:
     """Cut parameters into buckets of one type on one device, the last registered first.
 
-    A bucket holds at most `bucket_bytes`, and the `least`-th part of all, unless a single parameter is larger.
+    A bucket holds at most `bucket_bytes`, and the `least`-th part of all, unless a single parameter is larger. The
+    first has room for the numbers of a heading.
     """
     bucket_bytes = min(bucket_bytes, _bytes(parameters) // least)
     groups: list[list[Parameter]] = []
@@ -200,7 +224,7 @@ def make_buckets(
             group = filling[kind] = []
             groups.append(group)
         group.append(parameter)
-    return [Bucket(f"{name}.{number}", group, flagged) for number, group in enumerate(groups)]
+    return [Bucket(f"{name}.{n}", group, flagged, 0 if n else heading) for n, group in enumerate(groups)]
 
 
 def _real(parameter: Parameter) -> Tensor:

@@ -4,7 +4,7 @@
 Parameters are put into buckets in reverse order of registration, which is about the order in which backward finishes
 them. A hook on each parameter counts down its bucket; a full bucket is filled (gradient x 1/world size, one pass) and
 its sum started. Buckets start in one fixed order on all ranks, on a lane of their own, so that an engine without
-negotiation cannot mix them up. At the end of backward (`rounds.py`) the rest is started, parameters without a gradient
+negotiation cannot mix them up. On CPUs the first one carries the heading (`weights.py`). At the end of backward (`rounds.py`) the rest is started, parameters without a gradient
 counting as zero, and each `.grad` becomes its place in the bucket.
 
 A further backward adds to the mean: each rank holds the mean so far and its own part, and the mean of that is right.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -71,6 +71,7 @@ class GradientExchange:
         self.rounds = 0
         """How often gradients were exchanged."""
         self._rounds = rounds_of(engine)
+        self._heading_rides = False
         self._take()
         self._number = self._rounds.add(self, engine)
         gradients = self.buckets[0].flat.tensor if self.buckets else torch.zeros(0)
@@ -152,23 +153,22 @@ class GradientExchange:
     @torch.no_grad()
     def send_rest(self, lost: bool) -> None:
         """Start the sums that have not been started; `lost`: of gradients that an error has left incomplete."""
-        if not self._launched:
-            self._heading.send(self._rounds.weights.total, self._steps)
-        if not lost and self._rounds.weights.total is None and not self.contributes():
-            self._heading.wait()
+        keeps = not lost and self._keeps()
+        heading = () if self._launched else self._send_heading(keeps)
+        if keeps:
+            self._hear(lost, heading)
             if self._heading.weighted():
                 self._rounds.weights.put_aside(self.parameters())
         for bucket in self.buckets[self._launched :]:
-            if lost:
-                bucket.launch_nothing(self._start, self._wire_dtype)
-            else:
-                bucket.launch(self._start, self._scales, self._wire_dtype)
-        self._launched = len(self.buckets)
+            self._launch(bucket, lost, heading)
 
     @torch.no_grad()
     def receive(self, lost: bool) -> None:
         """Wait for all sums and hand the gradients out, unless they are lost."""
-        self._heading.wait()
+        self._hear(lost)
+        if self._heading_rides and self._heading.misled():  # once more, without the gradients of a mean before
+            self._launched = 0
+            self._hear(lost, self._send_heading())
         contributes = self.contributes()
         self._pending = False
         for bucket in self.buckets:
@@ -202,11 +202,38 @@ class GradientExchange:
         bucket.arrived.add(slot)
         bucket.missing -= 1
         while self._early and self._launched < len(self.buckets) and not self.buckets[self._launched].missing:
-            if not self._launched:  # beside the first bucket, so that an engine can send both at once
-                self._heading.send(self._rounds.weights.total, self._steps)
-            with torch.no_grad():
-                self.buckets[self._launched].launch(self._start, self._scales, self._wire_dtype)
-            self._launched += 1
+            heading = () if self._launched else self._send_heading()
+            self._launch(self.buckets[self._launched], False, heading)
+
+    def _send_heading(self, keeps: bool = False) -> Sequence[float]:
+        """Give the numbers to the first bucket, or send them beside it."""
+        if self._heading_rides:
+            return self._heading.numbers(self._rounds.weights.total, self._steps, keeps)
+        self._heading.send(self._rounds.weights.total, self._steps)
+        return ()
+
+    def _hear(self, lost: bool, heading: Sequence[float] = ()) -> None:
+        """Wait for the heading; with the numbers, start what carries it before."""
+        if not self._heading_rides:
+            self._heading.wait()
+            return
+        if heading:
+            self._launch(self.buckets[0], lost, heading)
+        self.buckets[0].wait()
+        self._heading.read(self.buckets[0].received_heading())
+
+    @torch.no_grad()
+    def _launch(self, bucket: Bucket, lost: bool, heading: Sequence[float]) -> None:
+        if lost:
+            bucket.launch_nothing(self._start, self._wire_dtype, heading)
+        else:
+            bucket.launch(self._start, self._scales, self._wire_dtype, heading)
+        self._launched += 1
+
+    def _keeps(self) -> bool:
+        """Has this rank nothing but gradients of a mean before? They count, unless other ranks give weights."""
+        idle = self._rounds.weights.total is None and not self.contributes()
+        return idle and any(parameter.grad is not None for parameter in self.parameters())
 
     def _arrived_again(self, bucket: Bucket) -> None:
         """A shared layer under checkpoint(use_reentrant=True): from now on, everything is sent behind backward."""
@@ -226,7 +253,15 @@ class GradientExchange:
         everything = dict.fromkeys(self._trained.all())
         trained = [p for p in everything if self.holds(p) or (p.requires_grad and self._is_new(p))]
         least = self._engine.least_buckets
-        self.buckets = make_buckets(trained, self._bucket_bytes, least, flagged=not self._adasum, name=self._name)
+        self._heading_rides = bool(trained) and self._wire_dtype is None and not self._adasum and _bears(trained[-1])
+        self.buckets = make_buckets(
+            trained,
+            self._bucket_bytes,
+            least,
+            flagged=not self._adasum,
+            name=self._name,
+            heading=self._heading_rides * Heading.NUMBERS,
+        )
         self._place = {id(p): (bucket, slot) for bucket in self.buckets for slot, p in enumerate(bucket.parameters)}
         tell = _teller(weakref.ref(self))
         self._hooks = [parameter.register_post_accumulate_grad_hook(tell) for parameter in trained]
@@ -244,6 +279,12 @@ class GradientExchange:
         """Are gradients of the last exchange still there (or were there none)?"""
         handed_out = [bucket for bucket in self.buckets if bucket.handed_out]
         return not handed_out or any(bucket.holds_gradients() for bucket in handed_out)
+
+
+def _bears(parameter: Parameter) -> bool:
+    """Does a bucket of such parameters hold a heading exactly, where it can be looked at for nothing?"""
+    exact = torch.promote_types(parameter.dtype, torch.float32) == parameter.dtype
+    return parameter.device.type == "cpu" and exact
 
 
 def _teller(exchange: weakref.ref[GradientExchange]) -> Callable[[Parameter], None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,42 +93,55 @@ class Weights:
 
 
 class Heading:
-    """What ranks tell each other as a round begins: the weight of their gradients, and how many steps they have done.
+    """What ranks tell each other as a round begins, summed over ranks: the weight of their gradients, and how many
+    steps they have done.
 
-    It travels under backward, so waiting for it costs nothing; as it has the type of gradients, an engine may send it
-    together with a bucket.
+    On the host it travels with the first bucket where that has a type that holds it; else in a sum of its own, which
+    goes on under backward, so waiting for it costs nothing.
     """
+
+    NUMBERS = 5
+    """Has this rank a weight; which; its steps, and their square; has it nothing, but gradients of a mean before?"""
 
     def __init__(self, lane: Lane, name: str, world_size: int, gradients: Tensor) -> None:
         self._lane, self._name, self._world_size = lane, name, world_size
         dtype = torch.float64 if gradients.dtype == torch.float64 else torch.float32
-        self._numbers = torch.zeros(4, dtype=dtype, device=gradients.device)
+        self._own = torch.zeros(self.NUMBERS, dtype=dtype, device=gradients.device)
         self._on_host = gradients.device.type == "cpu"
-        self._seen = self._numbers.numpy() if self._on_host else None
-        """The same memory: NumPy reads and writes single numbers in a tenth of torch's time."""
+        self._seen: Any = self._own.numpy() if self._on_host else self._own
+        self._weight_sum: float | Tensor = 0.0
         self._work: Work | None = None
 
-    def send(self, weight: float | None, steps: int) -> None:
-        """Start the sum."""
+    def numbers(self, weight: float | None, steps: int, keeps: bool = False) -> list[float]:
+        """This rank's."""
         turn = steps % TURNS
-        numbers = [float(weight is not None), weight or 0.0, turn, turn * turn]
-        if self._seen is not None:
-            self._seen[:] = numbers
-        else:
-            self._numbers.copy_(torch.tensor(numbers, dtype=self._numbers.dtype))
-        self._work = self._lane.reduce_async(self._numbers, "sum", self._name)
+        return [float(weight is not None), weight or 0.0, turn, turn * turn, float(keeps)]
+
+    def send(self, weight: float | None, steps: int) -> None:
+        """Start a sum of its own."""
+        self._own.copy_(torch.tensor(self.numbers(weight, steps), dtype=self._own.dtype))
+        self._work = self._lane.reduce_async(self._own, "sum", self._name)
+        self._seen = self._own.numpy() if self._on_host else self._own
 
     def wait(self) -> None:
-        """Until the sum is there."""
+        """Until that sum is there."""
         if self._work is not None:
             self._work.wait()
             self._work = None
 
+    def read(self, numbers: Any) -> None:
+        """Take the sum that came with a bucket."""
+        self._seen = numbers
+
     def weighted(self) -> bool:
         """Did a rank give a weight? Waits for the device."""
-        return bool((self._numbers if self._seen is None else self._seen)[0] > 0)
+        return bool(self._seen[0] > 0)
 
-    def factor(self, weight: float | None, contributes: bool) -> Tensor | None:
+    def misled(self) -> bool:
+        """Did ranks give weights, and others gradients of a mean before, not knowing that?"""
+        return self.weighted() and bool(self._seen[4] > 0)
+
+    def factor(self, weight: float | None, contributes: bool) -> Tensor | float | None:
         """From the mean of weight x gradient to the weighted mean; None where no rank gave a weight.
 
         Raises:
@@ -138,15 +152,17 @@ class Heading:
                 return None
             if contributes:
                 raise mixture()
-        return self._world_size / self._numbers[1].clamp(min=LEAST)
+        total = self._seen[1]
+        self._weight_sum = max(float(total), LEAST) if self._on_host else total.clamp(min=LEAST)
+        return self._world_size / self._weight_sum
 
-    def is_one(self, factor: Tensor | None) -> bool:
+    def is_one(self, factor: Tensor | float | None) -> bool:
         """Would it change nothing, where looking is free?"""
-        return factor is not None and self._on_host and abs(float(factor) - 1) < 4 * torch.finfo(factor.dtype).eps
+        return isinstance(factor, float) and abs(factor - 1) < 4 * torch.finfo(self._own.dtype).eps
 
     def weight_sum(self) -> Tensor:
-        """Of the weights of all ranks, a scalar."""
-        return self._numbers[1].clamp(min=LEAST)
+        """Of the weights of all ranks in the last round that had some, a scalar."""
+        return torch.as_tensor(self._weight_sum, dtype=self._own.dtype)
 
     def check(self, steps: int) -> None:
         """Compare where the ranks are, where looking is free.
@@ -154,7 +170,7 @@ class Heading:
         Raises:
             HpcDlError: On all ranks: they are not at the same step.
         """
-        if self._seen is not None and self._world_size * float(self._seen[3]) != float(self._seen[2]) ** 2:
+        if self._on_host and self._world_size * float(self._seen[3]) != float(self._seen[2]) ** 2:
             raise HpcDlError(
                 "as many backward passes on every rank before each step",
                 f"this rank's optimizer has done {steps} steps, and those of other ranks more or fewer",

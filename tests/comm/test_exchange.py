@@ -16,6 +16,7 @@ from hpc_dl.comm.base import Done
 from hpc_dl.comm.buckets import make_buckets
 from hpc_dl.comm.exchange import GradientExchange
 from hpc_dl.comm.single import SingleEngine
+from hpc_dl.comm.weights import Heading
 from hpc_dl.comm.wrap import wrap
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import ExchangeSettings, OptimizerSettings
@@ -129,11 +130,31 @@ def test_equal_ranks_keep_their_gradient_step_after_step(set_to_none: bool) -> N
 
 def test_a_gradient_that_only_the_other_rank_has_arrives_here() -> None:
     parameter = nn.Parameter(torch.zeros(3))
-    # the other rank's bucket: its gradient (2, 4, 6) and its flag, both halved already
-    engine = Twin({"gradients.0": torch.tensor([1.0, 2.0, 3.0, 0.5])})
+    # the other rank's bucket: its gradient (2, 4, 6) and its flag, both halved already, and its heading
+    engine = Twin({"gradients.0": torch.tensor([1.0, 2.0, 3.0, 0.5, *[0.0] * Heading.NUMBERS])})
     GradientExchange(engine, [parameter], 1000).finish()
     assert parameter.grad is not None
     assert parameter.grad.tolist() == [1.0, 2.0, 3.0]
+
+
+def _with_a_weight_of_four() -> Twin:
+    """The other rank's gradient is (2, 4, 6), a mean over four things: times four and halved, and its heading."""
+    return Twin({"gradients.0": torch.tensor([4.0, 8.0, 12.0, 0.5, 1.0, 4.0, 0.0, 0.0, 0.0])})
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_a_rank_that_has_nothing_adds_the_weighted_mean_to_the_mean_before(says_so: bool) -> None:
+    parameter, engine = nn.Parameter(torch.zeros(3)), _with_a_weight_of_four()
+    exchange = GradientExchange(engine, [parameter], 1000)
+    for kept in (None, torch.full((3,), 10.0)):
+        parameter.grad, before = kept, 0.0 if kept is None else 10.0
+        if says_so:
+            exchange.backward(torch.zeros(()), 0)
+        else:
+            exchange.finish()
+        assert parameter.grad is not None
+        assert parameter.grad.tolist() == [2.0 + before, 4.0 + before, 6.0 + before]
+    assert len(engine.started) == 3  # the second one again, when the other's weight was known
 
 
 def test_a_gradient_that_nobody_has_stays_none() -> None:
@@ -239,7 +260,7 @@ def test_a_rank_that_failed_alone_spoils_the_others_visibly() -> None:
     values: list[Tensor] = []
     model[4].weight.register_post_accumulate_grad_hook(lambda _: values.append(sent["gradients.0"]))
     _backward(model)
-    assert values[0].isnan().all()
+    assert values[0][: -Heading.NUMBERS].isnan().all()
     exchange.finish()
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
