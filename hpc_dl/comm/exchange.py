@@ -4,8 +4,9 @@
 Parameters are put into buckets in reverse order of registration, which is about the order in which backward finishes
 them. A hook on each parameter counts down its bucket; a full bucket is filled (gradient x 1/world size, one pass) and
 its sum started. Buckets start in one fixed order on all ranks, on a lane of their own, so that an engine without
-negotiation cannot mix them up. On CPUs the first one carries the heading (`weights.py`). At the end of backward (`rounds.py`) the rest is started, parameters without a gradient
-counting as zero, and each `.grad` becomes its place in the bucket.
+negotiation cannot mix them up; on CPUs the first one carries the heading (`weights.py`). At the end of backward
+(`rounds.py`) the rest is started, parameters without a gradient counting as zero, and each `.grad` becomes its place in
+the bucket.
 
 A further backward adds to the mean: each rank holds the mean so far and its own part, and the mean of that is right.
 """
