@@ -125,9 +125,11 @@ class Bucket:
         self.wire = None if travelling is self.flat.tensor else travelling
         self._start(travelling, start)
 
-    def launch_nothing(self, start: Start, wire_dtype: torch.dtype | None, heading: Sequence[float] = ()) -> None:
-        """Take part in a sum whose gradients were lost: no rank is to go on with what is left of it."""
-        self.wire = torch.full_like(self._on_the_wire(wire_dtype), torch.nan)
+    def launch_nothing(
+        self, start: Start, wire_dtype: torch.dtype | None, heading: Sequence[float] = (), of: float = torch.nan
+    ) -> None:
+        """Take part in a sum without gradients. Where they were lost, no rank is to go on with what is left: NaN."""
+        self.wire = torch.full_like(self._on_the_wire(wire_dtype), of)
         if self.heading:
             self.wire[-self.heading :] = torch.tensor(heading)
         self._start(self.wire, start)

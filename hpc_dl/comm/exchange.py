@@ -113,8 +113,12 @@ class GradientExchange:
 
     def meet(self) -> None:
         """Refuse to go on where ranks are not at the same step: some would wait here, and others in a backward."""
-        self._heading.send(None, self._steps)
-        self._heading.wait()
+        if self._heading_rides:  # in what a backward of a rank that is not here would send
+            heading = self._heading.numbers(None, self._steps)
+            self.buckets[0].launch_nothing(self._start, self._wire_dtype, heading, of=0.0)
+        else:
+            self._heading.send(None, self._steps)
+        self._hear(lost=False)
         self._heading.check(self._steps)
 
     def mean(self, loss: float) -> float:
