@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -216,7 +217,8 @@ def test_a_long_command_shows_how_far_it_is_and_keeps_its_status(tmp_path: Path,
     words = ["script", "-qec", f"bash -c '{script}'", "/dev/null"] if terminal else ["bash", "-c", script]
     shown = _run(*words).stdout
     assert "status 3" in shown
-    assert ("building 1 s  [ 37%] Building CXX object c.o" in shown) == terminal  # elsewhere a line every 30 s
+    seen = re.search(r"building \d s  \[ 37%\] Building CXX object c\.o", shown)
+    assert bool(seen) == terminal  # elsewhere a line every 30 s
     assert "[ 37%]" in (tmp_path / "log").read_text()
 
 
