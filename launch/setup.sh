@@ -153,6 +153,7 @@ else
 fi
 compile_packages &
 install packages --no-build-isolation mpich setuptools "${packages[@]}"
+wait
 compile_packages &
 build_horovod
 wait
