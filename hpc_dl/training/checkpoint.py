@@ -85,18 +85,7 @@ class Checkpoints:
             "scaler": scaler or {},
             "order": order or {},
         }
-        try:
-            with beside.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
-            found = _room(beside, error)
-            beside.unlink(missing_ok=True)
-            what = (
-                "make room, or put the run's folder elsewhere (log.folder), and resume: the checkpoint before is whole"
-            )
-            raise HpcDlError(f"checkpoint {path}", found, what) from error
+        _save(content, beside, path)
         if not self._read_back:
             _refuse_unreadable(beside, content)
             self._read_back = True
@@ -180,6 +169,20 @@ def read(path: Path) -> dict[str, Any]:
 
 def _unreadable(path: Path, found: str, remedy: str) -> HpcDlError:
     return HpcDlError(f"checkpoint {path}", f"cannot be read ({found})", remedy)
+
+
+def _save(content: dict[str, Any], beside: Path, path: Path) -> None:
+    """Write the file beside its place, onto the disk, or leave nothing."""
+    try:
+        with beside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
+        found = _room(beside, error)
+        beside.unlink(missing_ok=True)
+        what = "make room, or put the run's folder elsewhere (log.folder), and resume: the checkpoint before is whole"
+        raise HpcDlError(f"checkpoint {path}", found, what) from error
 
 
 def _room(beside: Path, error: Exception) -> str:
