@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -31,7 +33,7 @@ from hpc_dl.training.header import make_header
 from hpc_dl.training.imports import import_object
 from hpc_dl.training.largest_batch import largest_local_batch
 from hpc_dl.training.plans import training_plan
-from hpc_dl.training.rehearsal import rehearse
+from hpc_dl.training.rehearsal import LOSS_SAMPLES, rehearse
 from hpc_dl.training.step import Loss
 from hpc_dl.training.sync_batchnorm import convert
 from hpc_dl.training.trainer import Outcome, Trainer
@@ -48,6 +50,8 @@ class Task:
     metrics: Mapping[str, metrics.Metric]
     least_samples: int = 1
     """With how many samples the model can be trained at a time."""
+    doubt: str = ""
+    """Why the loss is no mean that could be parted (`rehearsal.py`)."""
 
 
 def train(settings: Settings, environ: Mapping[str, str], started_seconds: float | None = None) -> Outcome:
@@ -109,6 +113,14 @@ def _last_words(outcome: Outcome, folder: Path) -> str:
     return f"stopped after step {step}, with a checkpoint: {outcome.why}; --checkpoint.resume auto goes on\n{where}"
 
 
+def _loss_told(loss: str, doubt: str) -> str:
+    return (
+        f"task.loss = {loss!r}: {doubt}. It is no mean over samples, so gradients depend on the number of ranks and on "
+        "training.accumulation. Where it is a mean over tokens or pixels, return (mean, their number); where it "
+        "compares the samples of a batch with each other, each rank compares its own (docs/train.md)"
+    )
+
+
 def build_task(settings: Settings, session: Session) -> Task:
     """Model, loss, data and metrics; all ranks start from the same seed."""
     device = settings.device
@@ -141,10 +153,14 @@ def build_task(settings: Settings, session: Session) -> Task:
     for metric in found.values():
         if isinstance(metric, nn.Module):
             metric.to(session.device.torch_device)
-    least_samples = rehearse(data, model, loss, found, to_device, lambda: session.device.autocast(device.precision))
+    training, parts = settings.training, settings.training.accumulation
+    local_batch = training.global_batch // session.world_size if training.global_batch else training.local_batch
+    at_a_time = max(1, (local_batch or LOSS_SAMPLES) // parts)
+    autocast = functools.partial(session.device.autocast, device.precision)
+    least_samples, doubt = rehearse(data, model, loss, found, to_device, autocast, at_a_time)
     if device.sync_batchnorm and session.world_size > 1:
         least_samples = 1
-    return Task(model, loss, data, found, least_samples)
+    return Task(model, loss, data, found, least_samples, doubt if session.world_size * parts > 1 else "")
 
 
 def _call(path: str, options: Mapping[str, object], setting: str) -> object:
@@ -218,6 +234,8 @@ def _open_log(settings: Settings, session: Session, folder: Path, task: Task) ->
         epoch_samples=len(task.data.train),
     )
     log.write(header)
+    if task.doubt:
+        print(f"hpc-dl: warning: {_loss_told(settings.task.loss, task.doubt)}", file=sys.stderr)
     print(
         f"{header.name}: {header.parameters:,} parameters, {header.world_size} ranks on {header.nodes} nodes "
         f"({header.launcher}), global batch {header.global_batch}\n"

@@ -197,7 +197,10 @@ class Bucket:
             self.flat.flags.copy_(torch.tensor(flags, dtype=self.flat.flags.dtype))
 
     def _start(self, tensor: Tensor, start: Start) -> None:
-        pieces = tensor.split(max(1, PIECE_BYTES // tensor.element_size())) if self.flagged else (tensor,)
+        if tensor.nbytes <= PIECE_BYTES or not self.flagged:
+            self.works = [start(tensor, self.name)]
+            return
+        pieces = tensor.split(PIECE_BYTES // tensor.element_size())
         names = [self.name] + [f"{self.name}.{number}" for number in range(1, len(pieces))]
         self.works = [start(piece, name) for piece, name in zip(pieces, names, strict=True)]
 

@@ -141,7 +141,8 @@ class GradientExchange:
 
     def begin(self) -> None:
         """A round has begun, and nothing has been sent yet."""
-        if any(p.requires_grad and self._is_new(p) for p in self._trained.now()):
+        unknown = [parameter for parameter in self._trained.now() if id(parameter) not in self._place]
+        if any(parameter.requires_grad and self._is_new(parameter) for parameter in unknown):
             self._take()
         for bucket in self.buckets:
             bucket.begin()

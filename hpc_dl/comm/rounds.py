@@ -69,7 +69,8 @@ class Rounds:
             if self._taking_part and self._died():
                 self._end(lost=True)
             self._follow(task, self._backward_now())
-        self._begin(number)
+        if number not in self._taking_part:
+            self._begin(number)
 
     def finish(self, number: int | None = None) -> None:
         """End the round now; a rank that had no backward names an exchange the others' backward may have begun."""

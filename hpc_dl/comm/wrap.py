@@ -105,8 +105,9 @@ class _Steps:
         """Gradients that are the mean on every rank, parameters that are the same on all."""
         self._seen = [exchange.before_step(seen) for exchange, seen in zip(self._exchanges, self._seen, strict=True)]
         for exchange in self._exchanges:
-            broadcast_tensors(self._engine, exchange.newcomers)
-            exchange.newcomers.clear()
+            if exchange.newcomers:
+                broadcast_tensors(self._engine, exchange.newcomers)
+                exchange.newcomers.clear()
         self._done += 1
         if is_due(self._done, self._check_every_steps):
             for exchange in self._exchanges:

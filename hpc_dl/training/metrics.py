@@ -61,6 +61,7 @@ class MeanTally:
     def add(self, output: Any, target: Any, samples: int) -> None:
         result = self._function(output, target)
         mean, weight = mean_and_weight(result)
+        mean = mean.detach() if isinstance(mean, Tensor) else mean
         if weight is None:
             known = over_classes(self._function, target)
             weight = samples if known is None else known.of(target).sum()
@@ -123,17 +124,23 @@ def refuse_what_cannot_be_added(name: str, metric: Metric, whole: Batch, parts: 
     Raises:
         HpcDlError: It does not.
     """
-    expected = _added_up(metric, [whole])
-    found = _added_up(metric, parts) if parts else expected
-    if not math.isclose(expected, found, rel_tol=TOLERANCE, abs_tol=1e-6) and not math.isnan(expected):
-        sizes = " and ".join(str(samples) for _, _, samples in parts)
+    difference = what_cannot_be_added(metric, whole, parts) if parts else ""
+    if difference:
         raise HpcDlError(
             f"metric {name!r}",
-            f"of {whole[2]} samples it is {expected:.6g}, put together from {sizes} of them {found:.6g}: it is no mean "
-            "over samples, so it would depend on the number of ranks",
+            f"{difference}: it is no mean over samples, so it would depend on the number of ranks",
             "return (mean, weight) where it is a mean over something else, such as tokens; else give an object with "
             "update, compute and reset, whose state are sums (docs/train.md)",
         )
+
+
+def what_cannot_be_added(metric: Metric, whole: Batch, parts: Sequence[Batch], tolerance: float = TOLERANCE) -> str:
+    """How a metric of some samples differs from the same put together from parts of them; empty if it does not."""
+    expected, found = _added_up(metric, [whole]), _added_up(metric, parts)
+    if math.isnan(expected) or math.isclose(expected, found, rel_tol=tolerance, abs_tol=1e-6):
+        return ""
+    sizes = " and ".join(str(samples) for _, _, samples in parts)
+    return f"of {whole[2]} samples it is {expected:.6g}, put together from {sizes} of them {found:.6g}"
 
 
 def _added_up(metric: Metric, parts: Sequence[Batch]) -> float:

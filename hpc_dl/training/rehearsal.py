@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,15 +17,39 @@ from torch.utils._pytree import tree_map
 
 from hpc_dl.data.base import Data, Source
 from hpc_dl.errors import HpcDlError
-from hpc_dl.training.metrics import Metric, refuse_what_cannot_be_added, tally
+from hpc_dl.training.metrics import (
+    TOLERANCE,
+    Batch,
+    Metric,
+    refuse_what_cannot_be_added,
+    tally,
+    what_cannot_be_added,
+)
 from hpc_dl.training.modes import modes_kept, put_into_training, unchanged
 from hpc_dl.training.weighing import mean_and_weight
+
+T = TypeVar("T")
 
 WRONG = (RuntimeError, ValueError, TypeError, IndexError)
 """Errors of things that do not fit together; others are bugs, and their traceback tells more."""
 
 METRIC_SAMPLES = 3
 """Two unequal parts at the least, and few enough for a large model."""
+
+LOSS_SAMPLES = 8
+"""Some more, that sentences of different lengths are among them; never more than a step takes."""
+
+EXACT_TOLERANCE = 1e-6
+"""Between losses computed in float64, which may round to float32 within: samples of one kind differ little."""
+
+
+class Rehearsed(NamedTuple):
+    """What a rehearsal found out."""
+
+    least_samples: int
+    """The fewest samples a training step can do with: 2 where a layer normalises over the batch."""
+    doubt: str
+    """Why gradients would depend on the number of ranks; empty where the loss is the mean that it should be."""
 
 
 class Stage(NamedTuple):
@@ -49,7 +74,8 @@ def rehearse(
     metrics: Mapping[str, Metric],
     to_device: Callable[[Tensor], Tensor],
     autocast: Callable[[], AbstractContextManager[object]],
-) -> int:
+    local_batch: int = LOSS_SAMPLES,
+) -> Rehearsed:
     """Take the first training sample through model and loss as a step does, and the first evaluation samples through
     model and metrics; nothing is changed by it.
 
@@ -60,9 +86,7 @@ def rehearse(
         metrics: By name.
         to_device: Moves a batch and gives it the run's type.
         autocast: Precision of the run.
-
-    Returns:
-        The fewest samples a training step can do with: 2 where a layer normalises over the batch.
+        local_batch: How many samples a step takes at a time.
 
     Raises:
         HpcDlError: Shapes or types of data, model, loss and metrics do not fit together, or a metric is none that could
@@ -81,6 +105,8 @@ def rehearse(
         put_into_training(model)
         with torch.enable_grad():
             least = _least_samples(train_on, len(data.train))
+            samples = min(LOSS_SAMPLES, local_batch, len(data.train))
+            doubt = _doubt(data.train, samples, model, loss, to_device, autocast) if samples > 1 else ""
         model.eval()
         with torch.no_grad():
             samples = min(METRIC_SAMPLES, len(data.evaluation))
@@ -89,13 +115,47 @@ def rehearse(
                 stage = stage._replace(name=f"one evaluation sample through the metric {name}")
                 with _mismatch_told(stage):
                     _try_metric(name, metric, output, stage.target, samples)
-    return least
+    return Rehearsed(least, doubt)
 
 
 def _try_metric(name: str, metric: Metric, output: Any, target: Any, samples: int) -> None:
-    """As an evaluation calls it; then, as exactly as it goes, whether it can be put together from parts."""
+    """As an evaluation calls it; then whether it can be put together from parts."""
+    tally(metric).add(output, target, samples)
 
-    def part(first: int, last: int, exact: bool) -> tuple[Any, Any, int]:
+    def compare(whole: Batch, parts: Sequence[Batch], _exact: bool) -> None:
+        refuse_what_cannot_be_added(name, metric, whole, parts)
+
+    _in_parts(compare, output, target, samples)
+
+
+def _doubt(
+    source: Source,
+    samples: int,
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Any],
+    to_device: Callable[[Tensor], Tensor],
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> str:
+    """Try a loss as a metric is tried. One that draws random numbers, or takes no parts, cannot be."""
+
+    def compare(whole: Batch, parts: Sequence[Batch], exact: bool) -> str:
+        tolerance = EXACT_TOLERANCE if exact else TOLERANCE
+        if what_cannot_be_added(loss, whole, [whole], tolerance):
+            return ""
+        return what_cannot_be_added(loss, whole, parts, tolerance)
+
+    try:
+        stage, output = _through_model("training", source, samples, model, to_device, autocast)
+        with unchanged(loss) if isinstance(loss, nn.Module) else contextlib.nullcontext(), autocast():
+            return _in_parts(compare, output, stage.target, samples)
+    except (HpcDlError, *WRONG):  # more samples need more memory, and a loss may go backward once
+        return ""
+
+
+def _in_parts(compare: Callable[[Batch, Sequence[Batch], bool], T], output: Any, target: Any, samples: int) -> T:
+    """Call with all samples and with the same in two unequal parts, as exactly as it goes."""
+
+    def part(first: int, last: int, exact: bool) -> Batch:
         def cut(value: Any) -> Any:
             if not isinstance(value, Tensor):
                 return value
@@ -104,15 +164,14 @@ def _try_metric(name: str, metric: Metric, output: Any, target: Any, samples: in
 
         return tree_map(cut, output), tree_map(cut, target), last - first
 
-    tally(metric).add(output, target, samples)
-    for exact in (True, False):
-        try:
-            parts = [part(0, 1, exact), part(1, samples, exact)] if samples > 1 else []
-            refuse_what_cannot_be_added(name, metric, part(0, samples, exact), parts)
-            return
-        except WRONG:  # it has tensors of its own, whose type must be that of the output
-            if not exact:
-                raise
+    def compared(exact: bool) -> T:
+        parts = [part(0, 1, exact), part(1, samples, exact)] if samples > 1 else []
+        return compare(part(0, samples, exact), parts, exact)
+
+    try:
+        return compared(exact=True)
+    except WRONG:  # it has tensors of its own, whose type must be that of the output
+        return compared(exact=False)
 
 
 def _least_samples(train_on: Callable[[int], None], available: int) -> int:

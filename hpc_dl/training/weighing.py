@@ -30,14 +30,12 @@ class OverClasses:
     ignored: int
 
     def of(self, target: Tensor) -> Tensor:
-        """Weight of each sample's targets, float64: (n, ...) -> (n,)."""
-        counts = target != self.ignored
-        if self.class_weights is None:
-            weights = counts.double()
-        else:
+        """Weight of each sample's targets: (n, ...) -> (n,), whole numbers or float64."""
+        weights = target != self.ignored
+        if self.class_weights is not None:
             by_class = self.class_weights.detach().to(target.device, torch.float64)
-            weights = by_class[target.where(counts, 0)] * counts
-        return weights.reshape(len(target), -1).sum(1)
+            weights = by_class[target.where(weights, 0)] * weights
+        return weights if weights.dim() == 1 else weights.flatten(1).sum(1)
 
 
 def over_classes(loss: Any, target: Tensor) -> OverClasses | None:
