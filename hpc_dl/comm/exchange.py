@@ -3,10 +3,8 @@
 
 Parameters are put into buckets in reverse order of registration, which is about the order in which backward finishes
 them. A hook on each parameter counts down its bucket; a full bucket is filled (gradient x 1/world size, one pass) and
-its sum started. Buckets start in one fixed order on all ranks, on a lane of their own, so that an engine without
-negotiation cannot mix them up; on CPUs the first one carries the heading (`weights.py`). At the end of backward
-(`rounds.py`) the rest is started, parameters without a gradient counting as zero, and each `.grad` becomes its place in
-the bucket.
+its sum started (`sums.py`). At the end of backward (`rounds.py`) the rest is started, parameters without a gradient
+counting as zero, and each `.grad` becomes its place in the bucket.
 
 A further backward adds to the mean: each rank holds the mean so far and its own part, and the mean of that is right.
 """
@@ -15,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -23,10 +21,11 @@ from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
 from hpc_dl.comm.base import Engine
-from hpc_dl.comm.buckets import Bucket, make_buckets, scales_of
+from hpc_dl.comm.buckets import Bucket
 from hpc_dl.comm.rounds import rounds_of
+from hpc_dl.comm.sums import Sums
 from hpc_dl.comm.trained import Fixed, Trained
-from hpc_dl.comm.weights import Heading, checked
+from hpc_dl.comm.weights import checked
 from hpc_dl.errors import HpcDlError
 
 
@@ -51,17 +50,12 @@ class GradientExchange:
         adasum: bool = False,
         name: str = "gradients",
     ) -> None:
-        self._engine, self._name, self._wire_dtype, self._adasum = engine, name, wire_dtype, adasum
-        lane = engine.lane()
-        self._start = lane.adasum_async if adasum else lambda flat, bucket: lane.reduce_async(flat, "sum", bucket)
-        self._scales = scales_of(engine.world_size, wire_dtype, adasum)
+        self._rounds = rounds_of(engine)
+        self._sums = Sums(engine, self._rounds.weights, bucket_bytes, wire_dtype, adasum, name)
         self._trained: Trained = trained if hasattr(trained, "now") else Fixed(trained)  # type: ignore[assignment]
-        # Adasum weighs whole tensors against each other: each its own bucket, with nothing beside it.
-        self._bucket_bytes = 0 if adasum else bucket_bytes
-        self.buckets: list[Bucket] = []
         self._place: dict[int, tuple[Bucket, int]] = {}
         self._hooks: list[RemovableHandle] = []
-        self._pauses, self._launched, self._steps = 0, 0, 0
+        self._pauses, self._steps = 0, 0
         self._early, self._repeats, self._settled = False, False, False
         self._pending = False
         self._share: float | Tensor = 1.0
@@ -71,12 +65,13 @@ class GradientExchange:
         """Called when a backward is over and what is left of the exchange begins."""
         self.rounds = 0
         """How often gradients were exchanged."""
-        self._rounds = rounds_of(engine)
-        self._heading_rides = False
         self._take()
         self._number = self._rounds.add(self, engine)
-        gradients = self.buckets[0].flat.tensor if self.buckets else torch.zeros(0)
-        self._heading = Heading(lane, f"{name}.heading", engine.world_size, gradients)
+
+    @property
+    def buckets(self) -> list[Bucket]:
+        """In the order in which their sums are started."""
+        return self._sums.buckets
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -113,13 +108,7 @@ class GradientExchange:
 
     def meet(self) -> None:
         """Refuse to go on where ranks are not at the same step: some would wait here, and others in a backward."""
-        if self._heading_rides:  # in what a backward of a rank that is not here would send
-            heading = self._heading.numbers(None, self._steps)
-            self.buckets[0].launch_nothing(self._start, self._wire_dtype, heading, of=0.0)
-        else:
-            self._heading.send(None, self._steps)
-        self._hear(lost=False)
-        self._heading.check(self._steps)
+        self._sums.compare_steps(self._steps)
 
     def mean(self, loss: float) -> float:
         """A rank's loss, as part of the mean over ranks of the last exchange."""
@@ -127,7 +116,7 @@ class GradientExchange:
 
     def weight_sum(self) -> Tensor:
         """The weights of all ranks' backward passes in the last exchange, summed: a scalar on the device."""
-        return self._heading.weight_sum()
+        return self._sums.heading.weight_sum()
 
     def holds(self, parameter: Parameter) -> bool:
         """Is its gradient averaged here?"""
@@ -144,9 +133,8 @@ class GradientExchange:
         unknown = [parameter for parameter in self._trained.now() if id(parameter) not in self._place]
         if any(parameter.requires_grad and self._is_new(parameter) for parameter in unknown):
             self._take()
-        for bucket in self.buckets:
-            bucket.begin()
-        self._launched, self._settled = 0, False
+        self._sums.begin()
+        self._settled = False
 
     def is_behind(self) -> bool:
         """Are there gradients of this rank from passes under a `paused()` that is over?"""
@@ -156,41 +144,25 @@ class GradientExchange:
         """Did a backward of this rank give a gradient since the last exchange?"""
         return self._pending or any(bucket.arrived for bucket in self.buckets)
 
-    @torch.no_grad()
     def send_rest(self, lost: bool) -> None:
         """Start the sums that have not been started; `lost`: of gradients that an error has left incomplete."""
-        keeps = not lost and self._keeps()
-        heading = () if self._launched else self._send_heading(keeps)
-        if keeps:
-            self._hear(lost, heading)
-            if self._heading.weighted():
-                self._rounds.weights.put_aside(self.parameters())
-        for bucket in self.buckets[self._launched :]:
-            self._launch(bucket, lost, heading)
+        self._sums.launch_rest(self._steps, lost, keeps=not lost and self._keeps())
 
-    @torch.no_grad()
     def receive(self, lost: bool) -> None:
         """Wait for all sums and hand the gradients out, unless they are lost."""
-        self._hear(lost)
-        if self._heading_rides and self._heading.misled():  # once more, without the gradients of a mean before
-            self._launched = 0
-            self._hear(lost, self._send_heading())
+        self._sums.hear(self._steps, lost)
         contributes = self.contributes()
         self._pending = False
         for bucket in self.buckets:
             bucket.arrived.clear()
         if lost:
-            for bucket in self.buckets:
-                bucket.wait()
+            self._sums.wait()
             return
-        self._heading.check(self._steps)
-        factor = self._heading.factor(self._rounds.weights.total, contributes)
-        self._share = 1.0 if factor is None else factor * (self._rounds.weights.total or 0.0)
-        if self._heading.is_one(factor):
-            factor = None
-        for bucket in self.buckets:
-            bucket.wait()
-            bucket.hand_out(self._scales, factor)
+        heading, weight = self._sums.heading, self._rounds.weights.total
+        heading.check(self._steps)
+        factor = heading.factor(weight, contributes)
+        self._share = 1.0 if factor is None else factor * (weight or 0.0)
+        self._sums.hand_out(None if heading.is_one(factor) else factor)
         self.rounds += 1
         self._settled, self._early = True, not self._repeats
 
@@ -207,34 +179,8 @@ class GradientExchange:
             return
         bucket.arrived.add(slot)
         bucket.missing -= 1
-        while self._early and self._launched < len(self.buckets) and not self.buckets[self._launched].missing:
-            heading = () if self._launched else self._send_heading()
-            self._launch(self.buckets[self._launched], False, heading)
-
-    def _send_heading(self, keeps: bool = False) -> Sequence[float]:
-        """Give the numbers to the first bucket, or send them beside it."""
-        if self._heading_rides:
-            return self._heading.numbers(self._rounds.weights.total, self._steps, keeps)
-        self._heading.send(self._rounds.weights.total, self._steps)
-        return ()
-
-    def _hear(self, lost: bool, heading: Sequence[float] = ()) -> None:
-        """Wait for the heading; with the numbers, start what carries it before."""
-        if not self._heading_rides:
-            self._heading.wait()
-            return
-        if heading:
-            self._launch(self.buckets[0], lost, heading)
-        self.buckets[0].wait()
-        self._heading.read(self.buckets[0].received_heading())
-
-    @torch.no_grad()
-    def _launch(self, bucket: Bucket, lost: bool, heading: Sequence[float]) -> None:
-        if lost:
-            bucket.launch_nothing(self._start, self._wire_dtype, heading)
-        else:
-            bucket.launch(self._start, self._scales, self._wire_dtype, heading)
-        self._launched += 1
+        if self._early:
+            self._sums.launch_full(self._steps)
 
     def _keeps(self) -> bool:
         """Has this rank nothing but gradients of a mean before? They count, unless other ranks give weights."""
@@ -244,7 +190,7 @@ class GradientExchange:
     def _arrived_again(self, bucket: Bucket) -> None:
         """A shared layer under checkpoint(use_reentrant=True): from now on, everything is sent behind backward."""
         self._repeats, self._early = True, False
-        if bucket in self.buckets[: self._launched]:
+        if bucket in self.buckets[: self._sums.launched]:
             raise HpcDlError(
                 "one gradient of each parameter in a backward",
                 "another one came after the first was sent (a layer is shared by checkpoints, and was not at first)",
@@ -258,16 +204,7 @@ class GradientExchange:
         before = self._place
         everything = dict.fromkeys(self._trained.all())
         trained = [p for p in everything if self.holds(p) or (p.requires_grad and self._is_new(p))]
-        least = self._engine.least_buckets
-        self._heading_rides = bool(trained) and self._wire_dtype is None and not self._adasum and _bears(trained[-1])
-        self.buckets = make_buckets(
-            trained,
-            self._bucket_bytes,
-            least,
-            flagged=not self._adasum,
-            name=self._name,
-            heading=self._heading_rides * Heading.NUMBERS,
-        )
+        self._sums.take(trained)
         self._place = {id(p): (bucket, slot) for bucket in self.buckets for slot, p in enumerate(bucket.parameters)}
         tell = _teller(weakref.ref(self))
         self._hooks = [parameter.register_post_accumulate_grad_hook(tell) for parameter in trained]
@@ -285,12 +222,6 @@ class GradientExchange:
         """Are gradients of the last exchange still there (or were there none)?"""
         handed_out = [bucket for bucket in self.buckets if bucket.handed_out]
         return not handed_out or any(bucket.holds_gradients() for bucket in handed_out)
-
-
-def _bears(parameter: Parameter) -> bool:
-    """Does a bucket of such parameters hold a heading exactly, where it can be looked at for nothing?"""
-    exact = torch.promote_types(parameter.dtype, torch.float32) == parameter.dtype
-    return parameter.device.type == "cpu" and exact
 
 
 def _teller(exchange: weakref.ref[GradientExchange]) -> Callable[[Parameter], None]:
