@@ -26,7 +26,7 @@ import hpc_dl
 from hpc_dl.data.base import Arrays, Batch, Data
 from hpc_dl.data.sharding import Indices, Plan
 from hpc_dl.models.mnist_cnn import MnistCnn
-from hpc_dl.scaling.records import LogWriter
+from hpc_dl.runlog.records import LogWriter
 from hpc_dl.session import Session
 from hpc_dl.settings import (
     DeviceSettings,

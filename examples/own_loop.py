@@ -12,8 +12,8 @@ from own_model import Surrogate, pendulum
 from torch import nn
 
 import hpc_dl
-from hpc_dl.data.base import batches
 from hpc_dl.data.sharding import Plan
+from hpc_dl.data.workers import batches
 
 torch.manual_seed(0)
 model = Surrogate()

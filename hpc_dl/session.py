@@ -2,7 +2,7 @@
 """Rank, device and engine of this process, started in the one order that works everywhere, and checked.
 
 The order (Aurora demands it): rank from the environment, MPI, torch, the device made current, the engine. Then all
-ranks compare where they are. `hpc_dl.run` is built on a session, and so is your own loop:
+ranks compare where they are. `hpc_dl.train` is built on a session, and so is your own loop:
 
     with hpc_dl.start() as session:
         model, optimizer = session.distribute(model, optimizer)

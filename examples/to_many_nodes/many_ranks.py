@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 import hpc_dl
-from hpc_dl.data.base import Arrays, batches
+from hpc_dl.data.base import Arrays
 from hpc_dl.data.sharding import Plan, share
+from hpc_dl.data.workers import batches
 
 EPOCHS, BATCH, RATE = 20, 64, 0.1
 

@@ -135,6 +135,6 @@ def left_early(rank: int, steps: int, own_steps: int) -> HpcDlError:
     return HpcDlError(
         "the same number of steps on all ranks",
         f"rank {rank} left after {steps} steps, and this rank is in a collective after {own_steps}",
-        "give all ranks as many batches (hpc_dl.data.base.batches does), or end together: "
+        "give all ranks as many batches (hpc_dl.data.workers.batches does), or end together: "
         "`for batch in session.until_any_ends(batches)`",
     )

@@ -22,9 +22,9 @@ from torch.utils._pytree import tree_leaves
 
 import hpc_dl
 from hpc_dl.comm.base import Engine
+from hpc_dl.comm.optimizer_hooks import trained_parameters
 from hpc_dl.data.base import Data, Source
 from hpc_dl.data.seeds import seed_all
-from hpc_dl.devices.ipex import holders
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import ExchangeSettings, Settings
 
@@ -136,7 +136,10 @@ def _shown(value: Tensor) -> str:
 
 def _held(model: nn.Module, optimizer: torch.optim.Optimizer) -> Facts:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    held = [names.get(id(parameter), f"one outside the model, {_shown(parameter)}") for parameter in holders(optimizer)]
+    held = [
+        names.get(id(parameter), f"one outside the model, {_shown(parameter)}")
+        for parameter in trained_parameters(optimizer)
+    ]
     return {
         "the optimizer": type(optimizer).__name__,
         **{f"parameter {number} of the optimizer": name for number, name in enumerate(held)},

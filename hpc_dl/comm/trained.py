@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from hpc_dl.devices.ipex import holders
+from hpc_dl.comm.optimizer_hooks import trained_parameters
 
 
 class Trained(Protocol):
@@ -31,7 +31,7 @@ class TrainedTogether:
 
     def now(self) -> list[Parameter]:
         """Those the optimizer holds."""
-        return holders(self._optimizer)
+        return trained_parameters(self._optimizer)
 
     def all(self) -> list[Parameter]:
         """Those of the model in order of registration, whose reverse is about that of backward, and the optimizer's.

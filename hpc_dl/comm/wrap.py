@@ -18,9 +18,9 @@ from hpc_dl.comm.alone import NoExchange
 from hpc_dl.comm.base import Engine
 from hpc_dl.comm.exchange import GradientExchange
 from hpc_dl.comm.flat import broadcast_state, broadcast_tensors
+from hpc_dl.comm.optimizer_hooks import before_step
 from hpc_dl.comm.rounds import rounds_of
 from hpc_dl.comm.trained import TrainedTogether
-from hpc_dl.devices.ipex import before_step
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import ExchangeSettings
 

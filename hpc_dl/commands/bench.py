@@ -109,7 +109,7 @@ def _ranks(engine: str | None, settings: Settings, environ: Mapping[str, str]) -
 def _buckets(ranks: _Ranks, settings: Settings, plan: Plan) -> ModelBuckets | None:
     from hpc_dl.bench.buckets import profile
     from hpc_dl.errors import HpcDlError
-    from hpc_dl.run import build_task
+    from hpc_dl.train import build_task
 
     if ranks.session is None:
         raise HpcDlError("--recipe with --engine mpi", "a model's buckets go over an engine", "leave one of them out")

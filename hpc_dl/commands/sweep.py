@@ -16,7 +16,7 @@ from hpc_dl.jobs import options, sweep
 from hpc_dl.jobs.check import check
 from hpc_dl.jobs.local import with_threads
 from hpc_dl.jobs.study import Study
-from hpc_dl.scaling.records import read_run
+from hpc_dl.runlog.records import read_run
 
 
 def main(words: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -42,7 +42,7 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
         print(arguments.to_toml(settings), end="")
         return 0
     ignore_requests()
-    from hpc_dl.run import train
+    from hpc_dl.train import train
 
     train(settings, environ, started)
     sys.stdout.flush()

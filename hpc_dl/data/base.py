@@ -7,7 +7,7 @@ It knows nothing of ranks: `sharding.Plan` says which indices a rank asks for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpc_dl.data.sharding import Indices, Plan
+from hpc_dl.data.sharding import Indices
 from hpc_dl.errors import HpcDlError
 
 Batch = tuple[Tensor, Tensor]
@@ -71,24 +71,3 @@ class Arrays:
         chosen = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         inputs = self._inputs.index_select(0, chosen)
         return self._transform(inputs) if self._transform else inputs, self._target.index_select(0, chosen)
-
-
-def batches(
-    source: Source, plan: Plan, epoch: int, first_step: int = 0, workers: int = 0
-) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """The batches of one rank in one epoch.
-
-    Args:
-        source: Where the samples come from.
-        plan: Which samples are this rank's.
-        epoch: Number of the pass over the data, from 0.
-        first_step: Step of the epoch to begin with, for a run that is resumed.
-        workers: Loader processes; 0 reads in this process. To keep them from epoch to epoch, use `workers.Loader`.
-
-    Yields:
-        Inputs, target, and the number of samples of all ranks in this step. The tensors have length 0 where this rank
-        has no sample in the step, so that all ranks take the same number of steps.
-    """
-    from hpc_dl.data.workers import Loader
-
-    yield from Loader(source, plan, workers).epoch(epoch, first_step)

@@ -98,6 +98,25 @@ class Loader:
             yield inputs, target, self._plan.batch(epoch, step)[1]
 
 
+def batches(
+    source: Source, plan: Plan, epoch: int, first_step: int = 0, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """The batches of one rank in one epoch.
+
+    Args:
+        source: Where the samples come from.
+        plan: Which samples are this rank's.
+        epoch: Number of the pass over the data, from 0.
+        first_step: Step of the epoch to begin with, for a run that is resumed.
+        workers: Loader processes; 0 reads in this process. To keep them from epoch to epoch, use `Loader`.
+
+    Yields:
+        Inputs, target, and the number of samples of all ranks in this step. The tensors have length 0 where this rank
+        has no sample in the step, so that all ranks take the same number of steps.
+    """
+    yield from Loader(source, plan, workers).epoch(epoch, first_step)
+
+
 Order = tuple[Indices, int]
 
 

@@ -18,9 +18,10 @@ from hpc_dl.jobs.request import Request, complete
 from hpc_dl.jobs.scheduler import Status
 from hpc_dl.jobs.schedulers import SCHEDULERS, scheduler_of
 from hpc_dl.jobs.words import command
+from hpc_dl.runlog.records import LOG_NAME
 
 RECORD = "job.json"
-LOG = "log.jsonl"
+
 PIECES = ("job.sh", "rank.sh")
 COMMAND_SECONDS = 120
 
@@ -70,8 +71,8 @@ def prepare(request: Request, machine: Machine, settings: str, asked: Sequence[s
 
 def refuse_used_folder(folder: Path) -> None:
     """A run's folder holds one run."""
-    if (folder / LOG).exists():
-        raise HpcDlError(f"run folder {folder}", f"it holds a {LOG} already", "name another --folder")
+    if (folder / LOG_NAME).exists():
+        raise HpcDlError(f"run folder {folder}", f"it holds a {LOG_NAME} already", "name another --folder")
 
 
 def submit(job: Job, environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from hpc_dl.cluster.machine import Queue
 from hpc_dl.errors import HpcDlError
 from hpc_dl.jobs.local import OUTPUT
 from hpc_dl.jobs.scheduler import Status
-from hpc_dl.jobs.submit import LOG, RECORD, Submitted, submitted
+from hpc_dl.jobs.submit import RECORD, Submitted, submitted
+from hpc_dl.runlog.records import LOG_NAME
 
 PLAN = "sweep.json"
 ACTIVE = ("queued", "running")
@@ -85,7 +86,7 @@ def progress(point: Point, finished: Callable[[Path], bool], ask: Callable[[Subm
     if finished(point.folder):
         return Progress(point, "finished")
     if not (point.folder / RECORD).exists():
-        tried = any((point.folder / name).exists() for name in (LOG, OUTPUT))
+        tried = any((point.folder / name).exists() for name in (LOG_NAME, OUTPUT))
         return Progress(point, "failed", "it did not come to its end") if tried else Progress(point, "missing")
     job = submitted(point.folder)[-1]
     status = ask(job)
@@ -109,9 +110,9 @@ def due(states: Iterable[Progress], queue_of: Callable[[int], Queue]) -> list[Po
 
 def set_aside(folder: Path) -> None:
     """Put the log of a failed attempt under another name, so that the next attempt writes a log of its own."""
-    if (folder / LOG).exists():
+    if (folder / LOG_NAME).exists():
         number = sum(1 for _ in folder.glob("attempt-*.jsonl")) + 1
-        (folder / LOG).rename(folder / f"attempt-{number}.jsonl")
+        (folder / LOG_NAME).rename(folder / f"attempt-{number}.jsonl")
 
 
 def table(states: Iterable[Progress]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from hpc_dl.runlog.records import Run
 from hpc_dl.scaling.comparable import name_some
-from hpc_dl.scaling.records import Run
 from hpc_dl.scaling.runs import label
 
 if TYPE_CHECKING:

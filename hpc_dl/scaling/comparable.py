@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.records import Header, Run
+from hpc_dl.runlog.records import Header, Run
 from hpc_dl.scaling.runs import label
 
 Scaling = Literal["weak", "strong", "one size"]

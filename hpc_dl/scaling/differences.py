@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpc_dl.scaling.records import Header, Run
+from hpc_dl.runlog.records import Header, Run
 
 # Different in every run, or by the very question of the study.
 EXPECTED = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.records import Header, Run
+from hpc_dl.runlog.records import Header, Run
 from hpc_dl.scaling.runs import label
 from hpc_dl.scaling.statistics import Estimate, Mean, inverse, mean_of_repeats, quotient, spread_of_repeats
 from hpc_dl.scaling.steady import Measured, measure

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from hpc_dl.cluster import machines
 from hpc_dl.errors import HpcDlError
+from hpc_dl.runlog.records import Run
 from hpc_dl.scaling.predict import machine as machine_records
 from hpc_dl.scaling.predict import posterior
 from hpc_dl.scaling.predict.forecast import Question, forecast
 from hpc_dl.scaling.predict.observed import observe
-from hpc_dl.scaling.records import Run
 from hpc_dl.scaling.statistics import Estimate
 
 FACTORS = (1, 2, 4, 8)

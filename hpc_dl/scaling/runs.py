@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.records import LOG_NAME, Run, read_parts
+from hpc_dl.runlog.records import LOG_NAME, Run, read_parts
 
 
 @dataclass(frozen=True)

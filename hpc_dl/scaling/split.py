@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpc_dl.runlog.records import PHASES, Window
 from hpc_dl.scaling.efficiency import Size
-from hpc_dl.scaling.records import PHASES, Window
 
 PARTS = ("input", "forward", "backward", "communication", "imbalance", "optimizer", "other")
 CAUSES = {

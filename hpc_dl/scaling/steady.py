@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_dl.scaling.records import Run, Window
+from hpc_dl.runlog.records import Run, Window
 from hpc_dl.scaling.statistics import Mean, mean_of_windows
 
 FENCE = 3.0

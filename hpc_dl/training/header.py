@@ -16,7 +16,7 @@ from torch import nn
 
 from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.cluster.worlds import Place
-from hpc_dl.scaling.records import Header
+from hpc_dl.runlog.records import Header
 from hpc_dl.settings import Settings
 
 if TYPE_CHECKING:

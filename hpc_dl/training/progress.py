@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal, Protocol
 
-from hpc_dl.scaling.records import Evaluation, Window
+from hpc_dl.runlog.records import Evaluation, Window
 
 Style = Literal["auto", "bar", "lines", "none"]
 

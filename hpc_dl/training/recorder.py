@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hpc_dl.comm.base import Engine
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.records import Evaluation, LogWriter, Window
+from hpc_dl.runlog.records import Evaluation, LogWriter, Window
 from hpc_dl.settings import LogSettings
 from hpc_dl.training import progress
 from hpc_dl.training.timer import StepTimer

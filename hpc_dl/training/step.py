@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from hpc_dl.comm.optimizer_hooks import trained_parameters
 from hpc_dl.comm.wrap import Exchange
-from hpc_dl.devices.ipex import holders
 from hpc_dl.training.sync_batchnorm import together_of
 from hpc_dl.training.timer import StepTimer
 from hpc_dl.training.weighing import mean_and_weight
@@ -66,7 +66,7 @@ class TrainingStep:
         self._precision, self._accumulation, self._clip_norm = precision, accumulation, clip_norm
         self._scaler = device.scaler(precision, agree)
         self._together = together_of(model)
-        self._parameters = holders(optimizer)
+        self._parameters = trained_parameters(optimizer)
 
     def __call__(
         self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer, weights: Tensor | None = None

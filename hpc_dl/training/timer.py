@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hpc_dl.scaling.records import PHASES
+from hpc_dl.runlog.records import PHASES
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device

@@ -20,7 +20,7 @@ from hpc_dl.data.seeds import seed_all, step_seed
 from hpc_dl.data.sharding import Plan
 from hpc_dl.data.workers import Loader
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.records import End, Evaluation, LogWriter
+from hpc_dl.runlog.records import End, Evaluation, LogWriter
 from hpc_dl.settings import Settings
 from hpc_dl.training.agreement import average_buffers
 from hpc_dl.training.checkpoint import Checkpoints, Position

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from hpc_dl.comm.base import Engine
-from hpc_dl.scaling.records import PHASES, Spread, Window
+from hpc_dl.runlog.records import PHASES, Spread, Window
 from hpc_dl.training.watch import Watch
 
 QUANTITIES = (*PHASES, "seconds")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc_dl.scaling.records import read_run
+from hpc_dl.runlog.records import read_run
 from tests.ranks import clean_environment, hpc_dl, run, run_ranks
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from hpc_dl.data.base import Arrays, Source, batches
+from hpc_dl.data.base import Arrays, Source
 from hpc_dl.data.sharding import Plan
-from hpc_dl.data.workers import Loader, MapStyle
+from hpc_dl.data.workers import Loader, MapStyle, batches
 from hpc_dl.errors import HpcDlError
 
 

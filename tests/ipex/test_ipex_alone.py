@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hpc_dl.comm import optimizer_hooks
 from hpc_dl.devices import ipex
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import OptimizerSettings
@@ -123,12 +124,12 @@ def test_gradients_can_be_clipped_and_seen_before_the_step(name: str) -> None:
     seen = []
 
     def drop_gradients() -> None:
-        holders = ipex.holders(optimizer)
+        holders = optimizer_hooks.trained_parameters(optimizer)
         seen.append(sum(p.grad is not None for p in holders) == len(holders))
         for p in holders:
             p.grad = None
 
-    ipex.before_step(optimizer, drop_gradients)
+    optimizer_hooks.before_step(optimizer, drop_gradients)
     train(model, optimizer, 2, "bf16")
     assert seen == [True, True]
     for key, value in model.state_dict().items():

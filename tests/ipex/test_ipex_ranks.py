@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpc_dl.scaling.records import read_run
+from hpc_dl.runlog.records import read_run
 from tests.ipex.ipex_task import state, words
 from tests.ranks import run, run_ranks
 

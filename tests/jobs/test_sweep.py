@@ -12,7 +12,7 @@ from fake_slurm import FakeSlurm
 from hpc_dl.commands import sweep as command
 from hpc_dl.errors import HpcDlError
 from hpc_dl.jobs import sweep
-from hpc_dl.scaling.records import End, Header, read_run, to_line
+from hpc_dl.runlog.records import End, Header, read_run, to_line
 
 QUICK = ("mnist_cnn", "--training.steps", "8", "--log.window_steps", "2", "--log.warmup_steps", "2")
 AS_JOBS = ("--machine", "perlmutter", "--account", "m1", "--minutes", "20")

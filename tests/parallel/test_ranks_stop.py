@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc_dl.scaling.records import read_parts
+from hpc_dl.runlog.records import read_parts
 from tests.ranks import clean_environment, hpc_dl, run_ranks
 
 pytestmark = pytest.mark.parallel

@@ -10,7 +10,7 @@ import pytest
 from standin.login import Login
 
 from hpc_dl.commands import job, sweep
-from hpc_dl.scaling.records import read_run
+from hpc_dl.runlog.records import read_run
 
 pytestmark = pytest.mark.parallel
 WHERE = ("--machine", "aurora", "--account", "proj", "--minutes", "6", "--ranks-per-node", "1")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hpc_dl.recipes import RECIPES, expectation, load
-from hpc_dl.scaling.records import read_run
+from hpc_dl.runlog.records import read_run
 from hpc_dl.training.imports import import_object
 from tests.ranks import hpc_dl, run, run_ranks
 

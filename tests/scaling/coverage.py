@@ -17,9 +17,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from hpc_dl.runlog.records import Run
 from hpc_dl.scaling.compare import compare
 from hpc_dl.scaling.efficiency import points, sizes
-from hpc_dl.scaling.records import Run
 from hpc_dl.scaling.runs import Collection
 from hpc_dl.scaling.statistics import Estimate, Mean, quotient
 from tests.scaling import synthetic

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc_dl.scaling.records import LOG_NAME, Spread, Window, to_line
+from hpc_dl.runlog.records import LOG_NAME, Spread, Window, to_line
 from tests.scaling import synthetic
 
 SIZES = tuple(4 * 2**power for power in range(10))

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from hpc_dl.commands import report
+from hpc_dl.runlog.records import End, Evaluation, Header, LogWriter, Spread, Window
 from hpc_dl.scaling.predict.nccl import Fabric
 from hpc_dl.scaling.predict.network import NcclNetwork
 from hpc_dl.scaling.predict.overlap import uniform_buckets
 from hpc_dl.scaling.predict.step import Habits, Workload, exchange_seconds
-from hpc_dl.scaling.records import End, Evaluation, Header, LogWriter, Spread, Window
 from tests.scaling import synthetic
 
 RANKS = (4, 8, 16, 32, 64, 128)

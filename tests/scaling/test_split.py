@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from hpc_dl.runlog.records import Run, Spread, Window
 from hpc_dl.scaling.efficiency import points, sizes
-from hpc_dl.scaling.records import Run, Spread, Window
 from hpc_dl.scaling.split import CAUSES, PARTS, lost, split
 from tests.scaling import synthetic
 

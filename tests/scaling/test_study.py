@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from hpc_dl.errors import HpcDlError
+from hpc_dl.runlog.records import Evaluation, LogWriter, Run
 from hpc_dl.scaling.proposal import proposal
-from hpc_dl.scaling.records import Evaluation, LogWriter, Run
 from hpc_dl.scaling.report import data, markdown, verdict
 from hpc_dl.scaling.runs import Collection
 from hpc_dl.scaling.study import Question, Study, build_study, read_study

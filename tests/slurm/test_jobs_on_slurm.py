@@ -12,7 +12,7 @@ from slurm_site import Site
 
 from hpc_dl.commands import job, sweep
 from hpc_dl.jobs.submit import submitted
-from hpc_dl.scaling.records import read_parts, read_run
+from hpc_dl.runlog.records import read_parts, read_run
 
 pytestmark = pytest.mark.slurm
 WHERE = ("--machine", "perlmutter", "--account", "m1234", "--minutes", "6")

@@ -8,7 +8,7 @@ import time
 import pytest
 from slurm_site import Site
 
-from hpc_dl.scaling.records import read_run
+from hpc_dl.runlog.records import read_run
 
 pytestmark = pytest.mark.slurm
 TRAIN = ("mnist_cnn", "--training.steps", "4", "--log.window_steps", "1", "--log.warmup_steps", "1")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hpc_dl.data.base import Arrays, Data
-from hpc_dl.run import train
 from hpc_dl.settings import DataSettings, DeviceSettings, LogSettings, Settings, TaskSettings, TrainingSettings
+from hpc_dl.train import train
 from hpc_dl.training.modes import put_into_training
 
 

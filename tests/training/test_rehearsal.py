@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from hpc_dl.data.base import Arrays, Data
 from hpc_dl.errors import HpcDlError
 from hpc_dl.models.mnist_cnn import MnistCnn
-from hpc_dl.run import train
 from hpc_dl.settings import DataSettings, DeviceSettings, LogSettings, Settings, TaskSettings, TrainingSettings
+from hpc_dl.train import train
 from hpc_dl.training.rehearsal import Rehearsed, rehearse
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpc_dl.run import train
-from hpc_dl.scaling.records import read_parts
+from hpc_dl.runlog.records import read_parts
 from hpc_dl.settings import (
     CheckpointSettings,
     DataSettings,
@@ -23,6 +22,7 @@ from hpc_dl.settings import (
     TaskSettings,
     TrainingSettings,
 )
+from hpc_dl.train import train
 from hpc_dl.training.checkpoint import Checkpoints, Position
 from tests.training import stopping
 

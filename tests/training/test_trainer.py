@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.run import train
-from hpc_dl.scaling.records import read_run
+from hpc_dl.runlog.records import read_run
 from hpc_dl.settings import (
     CheckpointSettings,
     DataSettings,
@@ -21,6 +20,7 @@ from hpc_dl.settings import (
     Settings,
     TrainingSettings,
 )
+from hpc_dl.train import train
 from hpc_dl.training.checkpoint import Checkpoints
 
 SMALL = Settings(

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpc_dl.errors import HpcDlError
+from hpc_dl.runlog.records import Header, Run, Window
 from hpc_dl.scaling.comparable import Scaling, decide_scaling
 from hpc_dl.scaling.predict.overlap import Buckets, uniform_buckets
 from hpc_dl.scaling.predict.step import Workload
-from hpc_dl.scaling.records import Header, Run, Window
 from hpc_dl.scaling.runs import collect, label
 from hpc_dl.scaling.steady import measure
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.fields import build
+from hpc_dl.runlog.fields import build
 
 VERSION = 1
 LOG_NAME = "log.jsonl"

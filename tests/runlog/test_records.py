@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling import records
+from hpc_dl.runlog import records
 from tests.scaling import synthetic
 
 HEADER = synthetic.header(8, binding={"threads": [1, 2]}, settings={"training": {"epochs": 3}})

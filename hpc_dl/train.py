@@ -25,7 +25,7 @@ from hpc_dl.data.seeds import seed_all
 from hpc_dl.devices import ipex
 from hpc_dl.devices.binding_report import judge
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.records import LOG_NAME, LogWriter
+from hpc_dl.runlog.records import LOG_NAME, LogWriter
 from hpc_dl.session import Session, start
 from hpc_dl.settings import Settings
 from hpc_dl.training import metrics, optimizers
