@@ -29,9 +29,9 @@ from hpc_dl.data.sharding import Indices
 from hpc_dl.runlog.records import PHASES, LogWriter, Window, from_line
 from hpc_dl.session import Session
 from hpc_dl.settings import DeviceSettings, ExchangeSettings, LogSettings, Settings, TrainingSettings
-from hpc_dl.training.recorder import Recorder
+from hpc_dl.run.recorder import Recorder
 from hpc_dl.training.trainer import Trainer
-from hpc_dl.training.watch import Watch
+from hpc_dl.run.stopping import Watch
 
 SLOW_RANK = 1
 

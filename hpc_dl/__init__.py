@@ -22,6 +22,7 @@ _PUBLIC = {
     "start": "hpc_dl.session",
     "distribute": "hpc_dl.session",
     "Session": "hpc_dl.session",
+    "Run": "hpc_dl.run.run",
     "Settings": "hpc_dl.settings",
     "Trainer": "hpc_dl.training.trainer",
     "HpcDlError": "hpc_dl.errors",

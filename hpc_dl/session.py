@@ -18,7 +18,7 @@ import itertools
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -52,6 +52,14 @@ class Arrival(NamedTuple):
     binding: Binding
 
 
+class Distributed(NamedTuple):
+    """What was made data-parallel together."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    exchange: Exchange
+
+
 @dataclass
 class Session:
     """A started rank among its fellows."""
@@ -64,6 +72,8 @@ class Session:
     environ: Mapping[str, str]
     exchange: Exchange | None = None
     """Of the model that was distributed last."""
+    distributed: list[Distributed] = field(default_factory=list)
+    """In the order in which it was."""
 
     @property
     def rank(self) -> int:
@@ -83,8 +93,24 @@ class Session:
         `session.exchange.backward(loss, weight)` is exact for losses that average over `weight` things.
         """
         self.exchange = wrap(self.engine, model, optimizer, settings or ExchangeSettings())
+        self.distributed.append(Distributed(model, optimizer, self.exchange))
         self._count_steps(optimizer)
         return model, optimizer
+
+    def exchange_of(self, part: nn.Module | torch.optim.Optimizer) -> Exchange:
+        """The gradient exchange of a model or optimizer, where several were distributed.
+
+        Raises:
+            HpcDlError: It was not.
+        """
+        for model, optimizer, exchange in reversed(self.distributed):
+            if part is model or part is optimizer:
+                return exchange
+        raise HpcDlError(
+            f"the exchange of this {type(part).__name__}",
+            "it is none of those that were distributed",
+            "call session.distribute(model, optimizer), and ask with one of the two",
+        )
 
     def _count_steps(self, optimizer: torch.optim.Optimizer) -> None:
         """The engine knows the steps of the optimizer that has done most."""

@@ -9,27 +9,22 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from hpc_dl import arguments
-from hpc_dl.cluster import machines
-from hpc_dl.cluster.variables import RUN_FOLDER
 from hpc_dl.comm import compare
 from hpc_dl.comm.flat import broadcast_tensors
 from hpc_dl.data.base import Data
 from hpc_dl.data.seeds import seed_all
 from hpc_dl.devices import ipex
-from hpc_dl.devices.binding_report import judge
 from hpc_dl.errors import HpcDlError
-from hpc_dl.runlog.records import LOG_NAME, LogWriter
+from hpc_dl.run.folder import open_log, run_folder
+from hpc_dl.run.stopping import Watch, job_end
 from hpc_dl.session import Session, start
 from hpc_dl.settings import Settings
 from hpc_dl.training import metrics, optimizers
-from hpc_dl.training.header import make_header
 from hpc_dl.training.imports import import_object
 from hpc_dl.training.largest_batch import largest_local_batch
 from hpc_dl.training.plans import training_plan
@@ -37,7 +32,6 @@ from hpc_dl.training.rehearsal import LOSS_SAMPLES, rehearse
 from hpc_dl.training.step import Loss
 from hpc_dl.training.sync_batchnorm import convert
 from hpc_dl.training.trainer import Outcome, Trainer
-from hpc_dl.training.watch import Watch, job_end
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
     started_seconds = time.time() if started_seconds is None else started_seconds
     with start(settings.exchange, settings.device, environ) as session:
         compare.settings(session.engine, settings)
-        folder = _run_folder(settings, session, environ)
+        folder = run_folder(settings, session)
         task = build_task(settings, session)
         compare.data(session.engine, task.data)
         if settings.training.largest_batch:
@@ -81,7 +75,9 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
             model, optimizer = ipex.optimize(model, optimizer, settings.device.precision)
         task = replace(task, model=model)
         session.distribute(task.model, optimizer, settings.exchange)
-        log = _open_log(settings, session, folder, task)
+        log = open_log(settings, session, folder, model.parameters(), len(task.data.train))
+        if task.doubt and session.rank == 0:
+            print(f"hpc-dl: warning: {_loss_told(settings.task.loss, task.doubt)}", file=sys.stderr)
         if settings.device.compile:
             task.model.compile()  # in place: the names in checkpoints stay
         watch = Watch(settings.checkpoint, job_end(environ))
@@ -189,59 +185,3 @@ def _with_largest_batch(settings: Settings, session: Session, task: Task) -> Set
         device.channels_last,
     )
     return replace(settings, training=replace(training, local_batch=found * training.accumulation))
-
-
-def _run_folder(settings: Settings, session: Session, environ: Mapping[str, str]) -> Path:
-    """The folder of this run, the same on all ranks; rank 0 refuses one that holds another run's log."""
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    given = settings.log.folder or environ.get(RUN_FOLDER)
-    if settings.checkpoint.resume != "never" and not given:
-        raise HpcDlError(
-            f"checkpoint.resume = {settings.checkpoint.resume!r}",
-            "no run folder is named, and a new one holds nothing to resume from",
-            "name the folder with --log.folder",
-        )
-    folder = Path(given or f"runs/{settings.name}-{session.world_size}ranks-{stamp}")
-    folder = Path(session.engine.broadcast(str(folder)))
-    if session.rank == 0 and (folder / LOG_NAME).exists() and settings.checkpoint.resume == "never":
-        raise HpcDlError(
-            f"run folder {folder}",
-            "it holds the log of another run",
-            "name another log.folder, or continue that run with --checkpoint.resume auto",
-        )
-    return folder
-
-
-def _open_log(settings: Settings, session: Session, folder: Path, task: Task) -> LogWriter | None:
-    """On rank 0: the settings beside the log, and the log with its header."""
-    if session.rank != 0 or session.arrivals is None:
-        return None
-    log = LogWriter(folder)
-    (folder / "settings.toml").write_text(arguments.to_toml(settings), encoding="utf-8")
-    bindings = [arrival.binding for arrival in session.arrivals]
-    binding = judge(bindings, machines.find(session.environ), session.environ)
-    header = make_header(
-        run_id=folder.name,
-        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        settings=settings,
-        model=task.model,
-        record=session.record,
-        places=[arrival.place for arrival in session.arrivals],
-        engine=session.engine,
-        device=session.device,
-        environ=session.environ,
-        binding=binding.record(),
-        epoch_samples=len(task.data.train),
-    )
-    log.write(header)
-    if task.doubt:
-        print(f"hpc-dl: warning: {_loss_told(settings.task.loss, task.doubt)}", file=sys.stderr)
-    print(
-        f"{header.name}: {header.parameters:,} parameters, {header.world_size} ranks on {header.nodes} nodes "
-        f"({header.launcher}), global batch {header.global_batch}\n"
-        f"engine {header.engine} over {header.backend} ({header.engine_why})\n"
-        f"device {header.device} ({header.device_why})\n"
-        f"{binding.text()}",
-        flush=True,
-    )
-    return log

@@ -35,8 +35,8 @@ class NoExchange:
 
     def __init__(self, engine: Engine, trained: Trained) -> None:
         self._trained, self._pauses = trained, 0
-        self.waiting: Callable[[], None] = lambda: None
-        """Nobody waits."""
+        self.lap: Callable[[str], None] = lambda phase: None
+        """Of passes under `paused()` only: whoever steps knows that a backward has ended."""
         self._weight_sum = 0.0
         self._weights, self._members = _of_engine.setdefault(engine, (Weights(), weakref.WeakSet()))
         self._members.add(self)
@@ -50,6 +50,7 @@ class NoExchange:
         self._pauses += 1
         try:
             yield
+            self.lap("backward")
         finally:
             self._pauses -= 1
 

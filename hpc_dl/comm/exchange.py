@@ -61,8 +61,8 @@ class GradientExchange:
         self._share: float | Tensor = 1.0
         self.newcomers: list[Parameter] = []
         """Taken in after the start; whoever sends them to all ranks clears the list."""
-        self.waiting: Callable[[], None] = lambda: None
-        """Called when a backward is over and what is left of the exchange begins."""
+        self.lap: Callable[[str], None] = lambda phase: None
+        """Called at the end of a phase: "backward", in which gradients were computed, and "exchange" behind it."""
         self.rounds = 0
         """How often gradients were exchanged."""
         self._take()
@@ -79,6 +79,7 @@ class GradientExchange:
         self._pauses += 1
         try:
             yield
+            self.lap("backward")
         finally:
             self._pauses -= 1
 

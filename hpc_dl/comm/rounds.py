@@ -116,7 +116,7 @@ class Rounds:
     def _end(self, lost: bool) -> None:
         try:
             for member in self._taking_part.values():
-                member.waiting()
+                member.lap("backward")
             self._take_in_passes()
             sent = {number for number, member in self._taking_part.items() if lost or member.contributes()}
             for number in sent:
@@ -128,6 +128,8 @@ class Rounds:
                     member.send_rest(lost)
             for _, member in sorted(self._taking_part.items()):
                 member.receive(lost)
+            for member in self._taking_part.values():
+                member.lap("exchange")
             if not lost:
                 self.weights.close()
             self.count += bool(self._taking_part)

@@ -32,8 +32,8 @@ WIRE_DTYPES = {"none": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 class Exchange(Protocol):
     """What a training loop needs of the gradient exchange."""
 
-    waiting: Callable[[], None]
-    """Called when a backward is over and what is left of the exchange begins."""
+    lap: Callable[[str], None]
+    """Called at the end of a phase: "backward", in which gradients were computed, and "exchange" behind it."""
 
     def finish(self) -> None:
         """On a rank without a backward: take part in the others'. After a backward, every gradient is the mean."""

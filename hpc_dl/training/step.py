@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 
 from hpc_dl.comm.optimizer_hooks import trained_parameters
 from hpc_dl.comm.wrap import Exchange
+from hpc_dl.run.timer import StepTimer
 from hpc_dl.training.sync_batchnorm import together_of
-from hpc_dl.training.timer import StepTimer
 from hpc_dl.training.weighing import mean_and_weight
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ class TrainingStep:
         Returns:
             The sum of the losses of this rank's samples, and whether they were weighted.
         """
-        self._exchange.waiting = functools.partial(timer.lap, "backward")
+        self._exchange.lap = timer.lap
         dtype = torch.float64 if self._precision == "fp64" else torch.float32
         loss_sum = torch.zeros((), dtype=dtype, device=inputs.device)
         weighted, per_sample = False, self._world_size / global_samples

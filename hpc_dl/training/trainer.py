@@ -15,26 +15,26 @@ import torch
 from torch import Tensor, nn
 
 from hpc_dl.comm import compare
+from hpc_dl.comm.buffers import average_buffers
 from hpc_dl.data.base import Data
 from hpc_dl.data.seeds import seed_all, step_seed
 from hpc_dl.data.sharding import Plan
 from hpc_dl.data.workers import Loader
 from hpc_dl.errors import HpcDlError
+from hpc_dl.run.checkpoint import Checkpoints, Position
+from hpc_dl.run.recorder import Recorder
+from hpc_dl.run.resume import changes, load, newest, order_of, position_in
+from hpc_dl.run.stopping import REASONS, Watch, Wish
 from hpc_dl.runlog.records import End, Evaluation, LogWriter
 from hpc_dl.settings import Settings
-from hpc_dl.training.agreement import average_buffers
-from hpc_dl.training.checkpoint import Checkpoints, Position
 from hpc_dl.training.evaluation import evaluate
 from hpc_dl.training.metrics import Metric
 from hpc_dl.training.modes import put_into_training
 from hpc_dl.training.optimizers import set_rates
 from hpc_dl.training.plans import held_back_plan, training_plan
-from hpc_dl.training.recorder import Recorder
-from hpc_dl.training.resume import changes, load, newest, order_of, position_in
 from hpc_dl.training.schedule import rate_factor
 from hpc_dl.training.step import Loss, TrainingStep
 from hpc_dl.training.sync_batchnorm import together_of
-from hpc_dl.training.watch import REASONS, Watch, Wish
 from hpc_dl.training.weighing import over_classes
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class Trainer:
         self._seed()  # behind what the loader may have drawn
         recorder.timer.lap("other")
         loss_sum = self._step(inputs, target, samples, recorder.timer, weights)
-        recorder.step(position.step, position.epoch, samples, loss_sum, rate)
+        recorder.step(position.step, position.epoch, samples / world_size, loss_sum, rate)
         self._position = replace(
             position,
             step=position.step + 1,
@@ -264,8 +264,13 @@ class Trainer:
         with self._watch.request.busy():
             average_buffers(self._model, self._engine)
             if self._engine.rank == 0:
-                model, optimizer = self._model.state_dict(), self._optimizer.state_dict()
-                self._checkpoints.write(self._position, model, optimizer, self._step.scaler_state(), self._order)
+                self._checkpoints.write(
+                    self._position,
+                    model=self._model.state_dict(),
+                    optimizer=self._optimizer.state_dict(),
+                    scaler=self._step.scaler_state(),
+                    order=self._order,
+                )
 
     def _resume(self, plan: Plan) -> None:
         content = newest(self._checkpoints, self._engine, must=self._settings.checkpoint.resume == "must")

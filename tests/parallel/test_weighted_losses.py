@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from hpc_dl.data.base import Arrays, Data
 from hpc_dl.data.sharding import Plan
-from hpc_dl.training.checkpoint import Checkpoints
+from hpc_dl.run.checkpoint import Checkpoints
 from tests.ranks import hpc_dl, run, run_ranks
 
 pytestmark = pytest.mark.parallel

@@ -63,7 +63,7 @@ import sys, torch
 import hpc_dl
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
 from hpc_dl.training.step import TrainingStep
-from hpc_dl.training.timer import StepTimer
+from hpc_dl.run.timer import StepTimer
 from torch import nn
 
 engine, folder = sys.argv[1:]

@@ -13,10 +13,10 @@ from torch import nn
 
 from hpc_dl.comm.single import SingleEngine
 from hpc_dl.errors import HpcDlError
+from hpc_dl.run.checkpoint import Checkpoints
 from hpc_dl.runlog.records import read_run
 from hpc_dl.settings import DataSettings, DeviceSettings, LogSettings, Settings, TaskSettings, TrainingSettings
 from hpc_dl.train import train
-from hpc_dl.training.checkpoint import Checkpoints
 from hpc_dl.training.metrics import accuracy, find, over_ranks, tally
 from hpc_dl.training.rehearsal import rehearse
 from tests.ranks import hpc_dl, run_ranks

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from hpc_dl.data.base import Arrays, Data
 from hpc_dl.data.workers import MapStyle
 from hpc_dl.errors import HpcDlError
+from hpc_dl.run.checkpoint import Checkpoints, Position
 from hpc_dl.settings import (
     CheckpointSettings,
     DataSettings,
@@ -27,7 +28,6 @@ from hpc_dl.settings import (
     TrainingSettings,
 )
 from hpc_dl.train import train
-from hpc_dl.training.checkpoint import Checkpoints, Position
 
 HERE = "tests.training.test_resume"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hpc_dl.run.checkpoint import Checkpoints, Position
 from hpc_dl.runlog.records import read_parts
 from hpc_dl.settings import (
     CheckpointSettings,
@@ -23,7 +24,6 @@ from hpc_dl.settings import (
     TrainingSettings,
 )
 from hpc_dl.train import train
-from hpc_dl.training.checkpoint import Checkpoints, Position
 from tests.training import stopping
 
 RUN = Settings(

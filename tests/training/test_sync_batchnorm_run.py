@@ -55,7 +55,7 @@ def words(folder: Path, *more: str) -> list[str]:
 
 
 def parameters(folder: Path) -> dict[str, torch.Tensor]:
-    from hpc_dl.training.checkpoint import Checkpoints
+    from hpc_dl.run.checkpoint import Checkpoints
 
     content = Checkpoints(folder, 1).newest()
     assert content is not None

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hpc_dl.errors import HpcDlError
+from hpc_dl.run.checkpoint import Checkpoints
 from hpc_dl.runlog.records import read_run
 from hpc_dl.settings import (
     CheckpointSettings,
@@ -21,7 +22,6 @@ from hpc_dl.settings import (
     TrainingSettings,
 )
 from hpc_dl.train import train
-from hpc_dl.training.checkpoint import Checkpoints
 
 SMALL = Settings(
     name="small",

@@ -3,7 +3,7 @@
 
 Two small collectives a second (a window, where windows last longer) carry everything, one sum and one maximum, whatever
 the world size; they are waited for a second later, when they have long come. The maximum also carries what each rank
-would do next (`watch.py`).
+would do next (`stopping.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 
 from hpc_dl.comm.base import Engine
+from hpc_dl.run.stopping import Watch
 from hpc_dl.runlog.records import PHASES, Spread, Window
-from hpc_dl.training.watch import Watch
 
 QUANTITIES = (*PHASES, "seconds")
 REDUCTION_SECONDS = 1.0
@@ -33,8 +33,8 @@ class LocalWindow:
     first_step: int
     warmup: bool
     epoch: int
-    samples: int
-    """Of all ranks."""
+    samples: float
+    """This rank's share."""
     phases: dict[str, float]
     step_seconds: tuple[float, ...]
     learning_rate: float
@@ -47,7 +47,9 @@ class Reduction:
 
     def __init__(self, engine: Engine, windows: Sequence[LocalWindow], wish: int = 0) -> None:
         self._windows, self._world_size = windows, engine.world_size
-        self._sums = torch.tensor([[*_quantities(window), window.loss_sum] for window in windows], dtype=torch.float64)
+        self._sums = torch.tensor(
+            [[*_quantities(window), window.samples, window.loss_sum] for window in windows], dtype=torch.float64
+        )
         ticks = [[round(value / TICK_SECONDS) for value in _quantities(window)] for window in windows]
         extremes = [
             [tick << RANK_BITS | engine.rank for tick in row] + [-tick for tick in row] + [wish] for row in ticks
@@ -85,12 +87,12 @@ class Reduction:
             steps=len(window.step_seconds),
             warmup=window.warmup,
             epoch=window.epoch,
-            samples=window.samples,
+            samples=round(sums[-2]),
             seconds=spreads.pop("seconds"),
             phases=spreads,
             step_seconds=window.step_seconds,
             learning_rate=window.learning_rate,
-            loss=sums[-1] / max(1, window.samples),
+            loss=sums[-1] / max(1.0, sums[-2]),
         )
 
 

@@ -7,12 +7,12 @@ import importlib.metadata
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch.nn import Parameter
 
 from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.cluster.worlds import Place
@@ -32,7 +32,7 @@ def make_header(
     run_id: str,
     started: str,
     settings: Settings,
-    model: nn.Module,
+    parameters: Iterable[Parameter],
     record: RankRecord,
     places: Sequence[Place],
     engine: Engine,
@@ -47,7 +47,7 @@ def make_header(
         run_id: Name of the run's folder.
         started: ISO 8601, UTC.
         settings: The effective settings.
-        model: For its size.
+        parameters: Those of all models, for their size.
         record: Names the launcher.
         places: Where every rank is, in order of rank.
         engine: Started.
@@ -56,7 +56,7 @@ def make_header(
         binding: What ranks got, summarised.
         epoch_samples: Training samples in an epoch, for costs per epoch.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
     ranks_on = Counter(place.host for place in places)
     hosts = tuple(ranks_on)
     training = settings.training

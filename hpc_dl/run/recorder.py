@@ -10,12 +10,12 @@ from torch import Tensor
 
 from hpc_dl.comm.base import Engine
 from hpc_dl.errors import HpcDlError
+from hpc_dl.run import progress
+from hpc_dl.run.stopping import Watch
+from hpc_dl.run.timer import StepTimer
+from hpc_dl.run.windows import LocalWindow, WindowStream
 from hpc_dl.runlog.records import Evaluation, LogWriter, Window
 from hpc_dl.settings import LogSettings
-from hpc_dl.training import progress
-from hpc_dl.training.timer import StepTimer
-from hpc_dl.training.watch import Watch
-from hpc_dl.training.windows import LocalWindow, WindowStream
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
@@ -49,13 +49,13 @@ class Recorder:
         self._steps_done = 0
         """In this process: warm-up comes again after a restart."""
         self._window_steps = 0
-        self._window_samples = 0
+        self._window_samples = 0.0
         self._loss_sum: Tensor | float = 0.0
         self._last = (0, 0, 0.0)
         self.first_step_seconds = 0.0
 
-    def step(self, step: int, epoch: int, samples: int, loss_sum: Tensor, rate: float) -> None:
-        """Take in one step of this rank, with the samples of all ranks."""
+    def step(self, step: int, epoch: int, samples: float, loss_sum: Tensor | float, rate: float) -> None:
+        """Take in one step of this rank: its share of the samples, and the sum of their losses."""
         self.timer.end_step()
         self._steps_done += 1
         self._window_steps += 1
@@ -101,7 +101,7 @@ class Recorder:
                 loss_sum=float(self._loss_sum),
             )
         )
-        self._window_steps = self._window_samples = 0
+        self._window_steps, self._window_samples = 0, 0.0
         self._loss_sum = 0.0
         self.timer.lap("other")  # the log's own cost counts, but not as input
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: written whole or not at all by rank 0, read back by rank 0 and handed to all.
 
-`checkpoints/step-00001200.pt` holds model, optimizer and position. It is written beside and renamed, so a file of that
-name is complete. Random state need not be stored: it follows from seed, rank and step (`seeds.py`).
+`checkpoints/step-00001200.pt` holds states, as of model and optimizer, and the position. It is written beside and renamed, so a file of that
+name is complete. Random state need not be stored: it follows from seed, rank and step (`data/seeds.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pickle
 import shutil
 import sys
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,22 +53,12 @@ class Checkpoints:
         self._keep = keep
         self._read_back = False
 
-    def write(
-        self,
-        position: Position,
-        model: dict[str, Any],
-        optimizer: dict[str, Any],
-        scaler: dict[str, Any] | None = None,
-        order: dict[str, int] | None = None,
-    ) -> Path:
+    def write(self, position: Position, **states: Mapping[str, Any]) -> Path:
         """Write one; only rank 0 calls it. The first one is read back, as a run that resumes would read it.
 
         Args:
             position: How far the run has come.
-            model: State of the model.
-            optimizer: State of the optimizer.
-            scaler: Loss scale of fp16.
-            order: What decides the order of samples (`resume.order_of`).
+            states: Tensors and plain values, in dictionaries; by name.
 
         Raises:
             HpcDlError: It holds what cannot be read back, or cannot be written; names what.
@@ -77,14 +68,7 @@ class Checkpoints:
             half_written.unlink()
         path = self._folder / f"step-{position.step:08d}.pt"
         beside = path.with_suffix(".part")
-        content = {
-            "version": VERSION,
-            "position": asdict(position),
-            "model": model,
-            "optimizer": optimizer,
-            "scaler": scaler or {},
-            "order": order or {},
-        }
+        content = {"version": VERSION, "position": asdict(position), **states}
         _save(content, beside, path)
         if not self._read_back:
             _refuse_unreadable(beside, content)

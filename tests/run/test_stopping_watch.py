@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from hpc_dl.errors import HpcDlError
+from hpc_dl.run.stopping import Watch, Wish, job_end
 from hpc_dl.settings import CheckpointSettings
-from hpc_dl.training.watch import Watch, Wish, job_end
 
 START = 1_000_000.0
 

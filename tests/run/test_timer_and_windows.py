@@ -9,10 +9,10 @@ from torch import Tensor
 
 from hpc_dl.comm.base import Done, Op, Work
 from hpc_dl.comm.single import SingleEngine
+from hpc_dl.run.stopping import Watch
+from hpc_dl.run.timer import StepTimer
+from hpc_dl.run.windows import LocalWindow, Reduction, WindowStream
 from hpc_dl.runlog.records import PHASES, Window
-from hpc_dl.training.timer import StepTimer
-from hpc_dl.training.watch import Watch
-from hpc_dl.training.windows import LocalWindow, Reduction, WindowStream
 
 
 class Clock:

@@ -13,7 +13,7 @@ from hpc_dl.comm.base import Engine
 from hpc_dl.comm.flat import broadcast_state
 from hpc_dl.data.sharding import Plan
 from hpc_dl.errors import HpcDlError
-from hpc_dl.training.checkpoint import Checkpoints, Position
+from hpc_dl.run.checkpoint import Checkpoints, Position
 
 ORDER = ("training samples", "training.seed", "data.shuffle")
 """What decides the order of an epoch's samples."""

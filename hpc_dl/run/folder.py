@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run's folder, and the log that is begun in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from torch.nn import Parameter
+
+from hpc_dl import arguments
+from hpc_dl.cluster import machines
+from hpc_dl.cluster.variables import RUN_FOLDER
+from hpc_dl.devices.binding_report import judge
+from hpc_dl.errors import HpcDlError
+from hpc_dl.run.header import make_header
+from hpc_dl.runlog.records import LOG_NAME, LogWriter
+from hpc_dl.session import Session
+from hpc_dl.settings import Settings
+
+
+def run_folder(settings: Settings, session: Session) -> Path:
+    """The folder of this run, the same on all ranks.
+
+    Raises:
+        HpcDlError: Something is to be resumed and no folder is named, or the folder holds another run's log.
+    """
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    given = settings.log.folder or session.environ.get(RUN_FOLDER)
+    if settings.checkpoint.resume != "never" and not given:
+        raise HpcDlError(
+            f"checkpoint.resume = {settings.checkpoint.resume!r}",
+            "no run folder is named, and a new one holds nothing to resume from",
+            "name the folder with --log.folder",
+        )
+    folder = Path(given or f"runs/{settings.name}-{session.world_size}ranks-{stamp}")
+    folder = Path(session.engine.broadcast(str(folder)))
+    if session.rank == 0 and (folder / LOG_NAME).exists() and settings.checkpoint.resume == "never":
+        raise HpcDlError(
+            f"run folder {folder}",
+            "it holds the log of another run",
+            "name another log.folder, or continue that run with --checkpoint.resume auto",
+        )
+    return folder
+
+
+def open_log(
+    settings: Settings, session: Session, folder: Path, parameters: Iterable[Parameter], epoch_samples: int = 0
+) -> LogWriter | None:
+    """On rank 0: the settings beside the log, the log with its header, and the header on the screen.
+
+    Args:
+        settings: Of the run.
+        session: Knows the ranks.
+        folder: The run's.
+        parameters: Of all models.
+        epoch_samples: Training samples of an epoch, 0 where nobody knows.
+    """
+    if session.rank != 0 or session.arrivals is None:
+        return None
+    log = LogWriter(folder)
+    (folder / "settings.toml").write_text(arguments.to_toml(settings), encoding="utf-8")
+    bindings = [arrival.binding for arrival in session.arrivals]
+    binding = judge(bindings, machines.find(session.environ), session.environ)
+    header = make_header(
+        run_id=folder.name,
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        settings=settings,
+        parameters=parameters,
+        record=session.record,
+        places=[arrival.place for arrival in session.arrivals],
+        engine=session.engine,
+        device=session.device,
+        environ=session.environ,
+        binding=binding.record(),
+        epoch_samples=epoch_samples,
+    )
+    log.write(header)
+    print(
+        f"{header.name}: {header.parameters:,} parameters, {header.world_size} ranks on {header.nodes} nodes "
+        f"({header.launcher}), global batch {header.global_batch}\n"
+        f"engine {header.engine} over {header.backend} ({header.engine_why})\n"
+        f"device {header.device} ({header.device_why})\n"
+        f"{binding.text()}",
+        flush=True,
+    )
+    return log

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run of your own loop: it steps and evaluates; the run logs, writes checkpoints, resumes, and stops in time.
+
+    with hpc_dl.start() as session:
+        model, optimizer = session.distribute(model, optimizer)
+        state = {"model": model, "optimizer": optimizer}
+        with hpc_dl.Run(session, state, global_batch=128, epochs=20, folder="runs/mine") as run:
+            for epoch in run.epochs():
+                for batch in run.steps(loader):
+                    ...
+                    run.record(loss)
+
+All that takes place between two steps does so on all ranks after the same step, whatever the batches look like.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from hpc_dl.cluster.variables import RUN_FOLDER
+from hpc_dl.comm import compare
+from hpc_dl.comm.buffers import average_buffers
+from hpc_dl.data.seeds import batch_seed, seed_all, step_seed
+from hpc_dl.errors import HpcDlError
+from hpc_dl.run.checkpoint import Checkpoints, Position
+from hpc_dl.run.folder import open_log, run_folder
+from hpc_dl.run.phases import Phases
+from hpc_dl.run.recorder import Recorder
+from hpc_dl.run.resume import newest
+from hpc_dl.run.stopping import REASONS, Watch, Wish, job_end
+from hpc_dl.runlog.records import End, Evaluation
+from hpc_dl.session import Session
+from hpc_dl.settings import Settings
+
+Item = TypeVar("Item")
+
+
+class Stateful(Protocol):
+    """A model, an optimizer, a schedule, averaged weights: whatever a run has to be resumed with."""
+
+    def state_dict(self) -> Mapping[str, Any]: ...
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
+class Run:
+    """What a loop needs besides its steps. All ranks make one, after all models are distributed.
+
+    Args:
+        session: Started; its distributed models and optimizers are timed.
+        state: What a checkpoint holds, by name. The same on all ranks: rank 0 writes it, all ranks load it.
+        global_batch: Samples of a step over all ranks.
+        epochs: Where the run ends; None where the loop or `steps` says so.
+        steps: Where the run ends at the latest.
+        folder: Of the log and the checkpoints; by default the one that the job names, else a new one in runs/.
+        settings: `log`, `checkpoint`, `name` and `training.seed`; by default a checkpoint in the folder is resumed.
+            Random numbers are seeded before each step from the seed, the rank and the step, so that a resumed run draws
+            those that an unbroken one does.
+
+    Raises:
+        HpcDlError: Nothing was distributed; settings differ between ranks; the newest checkpoint cannot be used.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        state: Mapping[str, Stateful],
+        *,
+        global_batch: int,
+        epochs: int | None = None,
+        steps: int | None = None,
+        folder: str | Path | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        if not session.distributed:
+            raise HpcDlError("Run", "no model is distributed", "call session.distribute(model, optimizer) before")
+        self._session, self._state = session, dict(state)
+        self._epochs, self._total, self._global_batch = epochs, steps, global_batch
+        self._settings = _completed(settings or Settings(), session, global_batch, epochs, steps, folder)
+        compare.settings(session.engine, self._settings)
+        self.folder = run_folder(self._settings, session)
+        self.position = Position()
+        """How far the run has come: steps, epochs, samples."""
+        self._watch = Watch(self._settings.checkpoint, job_end(session.environ))
+        self._checkpoints = Checkpoints(self.folder, self._settings.checkpoint.keep)
+        self._stop, self._whole = Wish.GO_ON, True
+        self._loss_sum: Tensor | float = 0.0
+        self._samples = 0.0
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def over(self) -> bool:
+        """Is nothing left to do, or have the ranks agreed to stop?"""
+        return bool(self._stop) or self._at_last_step() or self._at_last_epoch()
+
+    @property
+    def stopped(self) -> str:
+        """Why the ranks have agreed to stop before the end; empty where they have not."""
+        return REASONS.get(self._stop, "")
+
+    def __enter__(self) -> Run:
+        session, settings = self._session, self._settings
+        if settings.checkpoint.resume != "never":
+            self._resume()
+        parameters = {id(p): p for model, _, _ in session.distributed for p in model.parameters()}
+        self._log = open_log(settings, session, self.folder, parameters.values())
+        self._recorder = Recorder(
+            session.engine, session.device, settings.log, self._total or 0, self._log, self._watch
+        )
+        self._phases = Phases(session.distributed, self._recorder.timer.lap, alone=session.world_size == 1)
+        self._stack.callback(self._phases.close)
+        self._stack.callback(self._recorder.close)
+        self._stack.enter_context(self._watch.request.listening())
+        self._begun, self._first = time.perf_counter(), self.position
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        with self._stack:
+            if error is None:
+                self._finish()
+
+    def epochs(self) -> Iterator[int]:
+        """Numbers of the epochs that are left, from the one the run was resumed in."""
+        while not self.over:
+            yield self.position.epoch
+            if self._whole and self._due(self._settings.checkpoint.every_epochs, self.position.epoch):
+                self.checkpoint()
+
+    def steps(self, batches: Iterable[Item] | Callable[[int], Iterable[Item]]) -> Iterator[Item]:
+        """The batches of an epoch, one for each step of the optimizer, until they or the run end.
+
+        After a `break` the step under way does not count, and the epoch goes on with the next call.
+
+        Args:
+            batches: As many on all ranks, of any kind. In an epoch that is resumed, those of the steps done are read
+                and dropped; a function of the first step can do better. What their order is drawn from is seeded
+                before the first one.
+        """
+        first = self.position.epoch_samples // self._global_batch
+        seed, session, recorder = self._settings.training.seed, self._session, self._recorder
+        seed_all(batch_seed(seed, session.rank, self.position.epoch, 0))
+        left = iter(batches(first)) if callable(batches) else itertools.islice(batches, first, None)
+        self._whole = False
+        recorder.timer.restart()
+        while not (self._stop or self._at_last_step()):
+            try:
+                batch = next(left)
+            except StopIteration:
+                self.position = replace(self.position, epoch=self.position.epoch + 1, epoch_samples=0)
+                self._whole = True
+                return
+            recorder.timer.lap("input")
+            self._seed()
+            self._loss_sum, self._samples = 0.0, self._global_batch / session.world_size
+            self._phases.begin()
+            try:
+                yield batch
+            finally:
+                self._phases.end()
+            self._end_step()
+
+    def record(self, loss: Tensor | float, samples: float | None = None) -> None:
+        """Tell the log the loss of this step.
+
+        Args:
+            loss: Mean over this rank's samples, or over whatever it averages.
+            samples: How much this rank averaged over; by default its share of the global batch.
+        """
+        if samples is not None:
+            self._samples = float(samples)
+        loss = loss.detach() if isinstance(loss, Tensor) else loss
+        self._loss_sum = loss * self._samples
+
+    def evaluated(self, samples: int, **means: Tensor | float) -> dict[str, float]:
+        """Put an evaluation into the log. All ranks call it.
+
+        Args:
+            samples: How many this rank has evaluated.
+            means: Means over them, by name.
+
+        Returns:
+            The means over the samples of all ranks.
+        """
+        own = [float(samples), *(float(mean) * samples if samples else 0.0 for mean in means.values())]
+        count, *sums = self._session.engine.reduce(torch.tensor(own, dtype=torch.float64), "sum", "evaluated").tolist()
+        found = {name: total / count if count else float("nan") for name, total in zip(means, sums, strict=True)}
+        position = self.position
+        self._recorder.evaluation(Evaluation(position.step, position.epoch, round(count), 0.0, found))
+        self._recorder.timer.restart()
+        return found
+
+    def checkpoint(self) -> None:
+        """Write one now. All ranks call it, between two steps; those that are due are written by themselves."""
+        with self._watch.request.busy():
+            for model, _, _ in self._session.distributed:
+                average_buffers(model, self._session.engine)
+            if self._session.rank == 0:
+                states = {name: part.state_dict() for name, part in self._state.items()}
+                self._checkpoints.write(self.position, states=states, order={"global batch": self._global_batch})
+
+    def _end_step(self) -> None:
+        position = self.position
+        rate = self._session.distributed[0].optimizer.param_groups[0]["lr"]
+        self._recorder.step(position.step, position.epoch, self._samples, self._loss_sum, float(rate))
+        self.position = replace(
+            position,
+            step=position.step + 1,
+            epoch_samples=position.epoch_samples + self._global_batch,
+            samples=position.samples + self._global_batch,
+        )
+        agreed = self._watch.agreed()
+        if agreed >= Wish.STOP_IN_TIME:
+            self._stop = agreed
+        elif agreed == Wish.CHECKPOINT or self._due(self._settings.checkpoint.every_steps, self.position.step):
+            self.checkpoint()
+            self._recorder.timer.restart()
+
+    def _finish(self) -> None:
+        recorder, position = self._recorder, self.position
+        recorder.settle()
+        self._watch.request.agreed.set()  # nothing is left to agree on
+        if self._stop or self._settings.checkpoint.last:
+            self.checkpoint()
+        if self._session.rank == 0 and self._stop:
+            print(
+                f"stopped after step {position.step}, with a checkpoint: {self.stopped}; the same command goes on\n"
+                f"run folder: {self.folder}",
+                flush=True,
+            )
+        if self._log is not None:
+            end = End(
+                reason="stopped" if self._stop else "finished",
+                steps=position.step - self._first.step,
+                samples=position.samples - self._first.samples,
+                seconds=time.perf_counter() - self._begun,
+                startup_seconds=0.0,
+                first_step_seconds=recorder.first_step_seconds,
+            )
+            self._log.write(end)
+
+    def _resume(self) -> None:
+        session = self._session
+        content = newest(self._checkpoints, session.engine, must=self._settings.checkpoint.resume == "must")
+        if content is None:
+            return
+        states = content.get("states")
+        if states is None or set(states) != set(self._state):
+            raise HpcDlError(
+                f"resuming {self.folder}",
+                f"its checkpoint holds {', '.join(sorted(states)) if states else 'the Trainer run of a recipe'}, "
+                f"and the run's state is {', '.join(sorted(self._state))}",
+                "give the same names, or another folder",
+            )
+        for name, part in self._state.items():
+            part.load_state_dict(states[name])
+        self.position = Position(**content["position"])
+        if self.position.epoch_samples % self._global_batch:
+            raise HpcDlError(
+                f"resuming {self.folder} with a global batch of {self._global_batch}",
+                f"it stopped {self.position.epoch_samples} samples into an epoch, where no step begins",
+                f"resume with the global batch of before, {content['order'].get('global batch')}",
+            )
+        if session.rank == 0:
+            print(f"resumed {self.folder} after step {self.position.step}", flush=True)
+
+    def _seed(self) -> None:
+        seed = step_seed(self._settings.training.seed, self._session.rank, self.position.step)
+        seed_all(seed)
+        self._session.device.seed(seed)
+
+    def _at_last_step(self) -> bool:
+        return self._total is not None and self.position.step >= self._total
+
+    def _at_last_epoch(self) -> bool:
+        return self._epochs is not None and self.position.epoch >= self._epochs
+
+    @staticmethod
+    def _due(every: int, done: int) -> bool:
+        return every > 0 and done % every == 0
+
+
+def _completed(
+    settings: Settings,
+    session: Session,
+    global_batch: int,
+    epochs: int | None,
+    steps: int | None,
+    folder: str | Path | None,
+) -> Settings:
+    """The settings with what the loop says itself, as the log's header has them."""
+    model = type(session.distributed[0].model)
+    training = replace(settings.training, global_batch=global_batch, local_batch=None, epochs=epochs or 1, steps=steps)
+    log = settings.log if folder is None else replace(settings.log, folder=str(folder))
+    resume = settings.checkpoint.resume
+    named = log.folder or session.environ.get(RUN_FOLDER)
+    checkpoint = replace(settings.checkpoint, resume="auto" if resume == "never" and named else resume)
+    task = replace(settings.task, model=f"{model.__module__}:{model.__qualname__}", metrics=[])
+    return replace(settings, training=training, log=log, checkpoint=checkpoint, task=task)
