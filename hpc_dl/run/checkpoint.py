@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: written whole or not at all by rank 0, read back by rank 0 and handed to all.
 
-`checkpoints/step-00001200.pt` holds states, as of model and optimizer, and the position. It is written beside and renamed, so a file of that
-name is complete. Random state need not be stored: it follows from seed, rank and step (`data/seeds.py`).
+`checkpoints/step-00001200.pt` holds states, as of model and optimizer, and the position. It is written beside and
+renamed, so a file of that name is complete. Random state need not be stored: it follows from seed, rank and step
+(`data/seeds.py`).
 """
 
 from __future__ import annotations

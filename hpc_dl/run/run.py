@@ -52,6 +52,10 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Any) -> Any: ...
 
 
+class _Stopped(BaseException):
+    """Leaves the run's block when the ranks have agreed to stop."""
+
+
 class Run:
     """What a loop needs besides its steps. All ranks make one, after all models are distributed.
 
@@ -93,14 +97,15 @@ class Run:
         self._watch = Watch(self._settings.checkpoint, job_end(session.environ))
         self._checkpoints = Checkpoints(self.folder, self._settings.checkpoint.keep)
         self._stop, self._whole = Wish.GO_ON, True
+        self._written: Position | None = None
         self._loss_sum: Tensor | float = 0.0
         self._samples = 0.0
         self._stack = contextlib.ExitStack()
 
     @property
     def over(self) -> bool:
-        """Is nothing left to do, or have the ranks agreed to stop?"""
-        return bool(self._stop) or self._at_last_step() or self._at_last_epoch()
+        """Is nothing left to do?"""
+        return self._at_last_step() or self._at_last_epoch()
 
     @property
     def stopped(self) -> str:
@@ -123,10 +128,11 @@ class Run:
         self._begun, self._first = time.perf_counter(), self.position
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
         with self._stack:
-            if error is None:
+            if error is None or isinstance(error, _Stopped):
                 self._finish()
+        return isinstance(error, _Stopped)
 
     def epochs(self) -> Iterator[int]:
         """Numbers of the epochs that are left, from the one the run was resumed in."""
@@ -138,7 +144,9 @@ class Run:
     def steps(self, batches: Iterable[Item] | Callable[[int], Iterable[Item]]) -> Iterator[Item]:
         """The batches of an epoch, one for each step of the optimizer, until they or the run end.
 
-        After a `break` the step under way does not count, and the epoch goes on with the next call.
+        When the ranks agree to stop, a checkpoint is written and the run's `with` block is left at once, so that
+        nothing is done twice. After a `break` the step under way does not count, and the epoch goes on with the next
+        call.
 
         Args:
             batches: As many on all ranks, of any kind. In an epoch that is resumed, those of the steps done are read
@@ -151,7 +159,7 @@ class Run:
         left = iter(batches(first)) if callable(batches) else itertools.islice(batches, first, None)
         self._whole = False
         recorder.timer.restart()
-        while not (self._stop or self._at_last_step()):
+        while not self._at_last_step():
             try:
                 batch = next(left)
             except StopIteration:
@@ -167,6 +175,8 @@ class Run:
             finally:
                 self._phases.end()
             self._end_step()
+            if self._stop:
+                raise _Stopped
 
     def record(self, loss: Tensor | float, samples: float | None = None) -> None:
         """Tell the log the loss of this step.
@@ -190,7 +200,8 @@ class Run:
         Returns:
             The means over the samples of all ranks.
         """
-        own = [float(samples), *(float(mean) * samples if samples else 0.0 for mean in means.values())]
+        numbers = [float(mean.detach() if isinstance(mean, Tensor) else mean) for mean in means.values()]
+        own = [float(samples), *(number * samples if samples else 0.0 for number in numbers)]
         count, *sums = self._session.engine.reduce(torch.tensor(own, dtype=torch.float64), "sum", "evaluated").tolist()
         found = {name: total / count if count else float("nan") for name, total in zip(means, sums, strict=True)}
         position = self.position
@@ -200,6 +211,7 @@ class Run:
 
     def checkpoint(self) -> None:
         """Write one now. All ranks call it, between two steps; those that are due are written by themselves."""
+        self._written = self.position
         with self._watch.request.busy():
             for model, _, _ in self._session.distributed:
                 average_buffers(model, self._session.engine)
@@ -217,10 +229,11 @@ class Run:
             epoch_samples=position.epoch_samples + self._global_batch,
             samples=position.samples + self._global_batch,
         )
-        agreed = self._watch.agreed()
+        agreed, checkpoint = self._watch.agreed(), self._settings.checkpoint
         if agreed >= Wish.STOP_IN_TIME:
             self._stop = agreed
-        elif agreed == Wish.CHECKPOINT or self._due(self._settings.checkpoint.every_steps, self.position.step):
+        due = agreed == Wish.CHECKPOINT or self._due(checkpoint.every_steps, self.position.step)
+        if due or self._stop or (checkpoint.last and self._at_last_step()):
             self.checkpoint()
             self._recorder.timer.restart()
 
@@ -228,7 +241,7 @@ class Run:
         recorder, position = self._recorder, self.position
         recorder.settle()
         self._watch.request.agreed.set()  # nothing is left to agree on
-        if self._stop or self._settings.checkpoint.last:
+        if self._settings.checkpoint.last and self._written != self.position:
             self.checkpoint()
         if self._session.rank == 0 and self._stop:
             print(

@@ -47,9 +47,8 @@ class Reduction:
 
     def __init__(self, engine: Engine, windows: Sequence[LocalWindow], wish: int = 0) -> None:
         self._windows, self._world_size = windows, engine.world_size
-        self._sums = torch.tensor(
-            [[*_quantities(window), window.samples, window.loss_sum] for window in windows], dtype=torch.float64
-        )
+        sums = [[*_quantities(window), window.samples, window.loss_sum] for window in windows]
+        self._sums = torch.tensor(sums, dtype=torch.float64)
         ticks = [[round(value / TICK_SECONDS) for value in _quantities(window)] for window in windows]
         extremes = [
             [tick << RANK_BITS | engine.rank for tick in row] + [-tick for tick in row] + [wish] for row in ticks

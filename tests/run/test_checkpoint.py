@@ -20,9 +20,8 @@ MODEL = {"weight": torch.arange(6.0).view(2, 3)}
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     position = Position(step=7, epoch=1, epoch_samples=32, samples=96)
-    path = Checkpoints(tmp_path, keep=2).write(
-        position, model=MODEL, optimizer={"state": {}, "param_groups": [{"lr": 0.1}]}
-    )
+    optimizer = {"state": {}, "param_groups": [{"lr": 0.1}]}
+    path = Checkpoints(tmp_path, keep=2).write(position, model=MODEL, optimizer=optimizer)
     content = read(path)
     assert Position(**content["position"]) == position
     assert torch.equal(content["model"]["weight"], MODEL["weight"])

@@ -53,7 +53,7 @@ def test_laps_go_to_their_phases_and_pauses_to_none() -> None:
 
 def _window(seconds: float, loss_sum: float = 8.0) -> LocalWindow:
     phases = {**dict.fromkeys(PHASES, 0.0), "input": seconds / 4, "forward": seconds * 3 / 4}
-    return LocalWindow(20, False, 1, 64, phases, (seconds,), 0.1, loss_sum)
+    return LocalWindow(20, False, 1, 64 / 3, phases, (seconds,), 0.1, loss_sum)
 
 
 class ThreeRanks(SingleEngine):

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A loop of one's own gets the log, the report, the stop and the checkpoint (`loop.py`)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import hpc_dl
+from hpc_dl.errors import HpcDlError
+from hpc_dl.run.checkpoint import Checkpoints
+from hpc_dl.runlog.records import read_run
+from hpc_dl.settings import CheckpointSettings, DeviceSettings, LogSettings, Settings
+from tests.ranks import hpc_dl as command
+from tests.ranks import run as start
+from tests.ranks import run_ranks
+
+WORDS = [sys.executable, "-m", "tests.run.loop"]
+
+
+def result(folder: Path) -> dict[str, object]:
+    return json.loads((folder / "result.json").read_text())
+
+
+def off(folder: Path, other: Path) -> float:
+    pairs = zip(result(folder)["numbers"], result(other)["numbers"], strict=True)
+    return max(abs(a - b) for a, b in pairs)
+
+
+def loop(ranks: int, folder: Path, *options: str) -> None:
+    ended = run_ranks(ranks, WORDS, str(folder), *options) if ranks > 1 else start([*WORDS, str(folder), *options])
+    assert ended.code == 0, ended.output
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize("engine", ["horovod", "torch"])
+def test_any_number_of_ranks_ends_where_one_process_does(engine: str, tmp_path: Path) -> None:
+    loop(1, tmp_path / "one", "--no-dropout")
+    for ranks in (2, 4):
+        loop(ranks, tmp_path / str(ranks), "--no-dropout", "--engine", engine)
+        assert off(tmp_path / str(ranks), tmp_path / "one") < 1e-10
+    one, two = (read_run(tmp_path / name) for name in ("one", "2"))
+    assert two.header.world_size == 2
+    assert [window.loss for window in two.windows] == pytest.approx([window.loss for window in one.windows], rel=1e-10)
+    assert two.evaluations[-1].samples == 240
+    reported = start(
+        command("report", *(str(tmp_path / name) for name in ("one", "2", "4")), "--output", str(tmp_path / "report"))
+    )
+    assert reported.code == 0, reported.output
+    assert "Efficiency" in reported.output
+
+
+@pytest.mark.parallel
+def test_a_signal_stops_all_ranks_and_the_same_command_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    """Within an epoch; with dropout, a schedule and averaged weights."""
+    long = ("--epochs", "400")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    loop(2, cut, *long, "--kill-at", "14")
+    stopped = read_run(cut).end
+    assert stopped is not None
+    assert stopped.reason == "stopped"
+    assert result(cut)["stopped"] == "a signal asked for it"
+    end = str(stopped.steps + 25)
+    loop(2, cut, *long, "--steps", end)
+    loop(2, whole, *long, "--steps", end)
+    assert result(cut) == result(whole)
+
+
+def test_it_goes_on_at_another_world_size(tmp_path: Path) -> None:
+    loop(1, tmp_path / "changes", "--no-dropout", "--steps", "13")
+    loop(2, tmp_path / "changes", "--no-dropout", "--steps", "27")
+    loop(1, tmp_path / "one", "--no-dropout", "--steps", "27")
+    assert off(tmp_path / "changes", tmp_path / "one") < 1e-10
+
+
+def small(session: hpc_dl.Session) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = nn.Linear(2, 1)
+    return session.distribute(model, torch.optim.SGD(model.parameters(), 0.1))
+
+
+QUIET = Settings(log=LogSettings(progress="none", window_steps=2, warmup_steps=0))
+CPU = DeviceSettings(name="cpu", threads=1)
+
+
+def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:
+    with hpc_dl.start(device=CPU) as session, pytest.raises(HpcDlError, match="no model is distributed"):
+        hpc_dl.Run(session, {}, global_batch=4, folder=tmp_path)
+
+
+def test_a_checkpoint_of_other_parts_is_refused_by_their_names(tmp_path: Path) -> None:
+    with hpc_dl.start(device=CPU) as session:
+        model, optimizer = small(session)
+        with hpc_dl.Run(session, {"model": model}, global_batch=4, folder=tmp_path, settings=QUIET) as run:
+            for _ in run.steps([1, 2]):
+                optimizer.step()
+        again = hpc_dl.Run(session, {"net": model}, global_batch=4, folder=tmp_path, settings=QUIET)
+        with pytest.raises(HpcDlError, match="holds model, and the run's state is net"), again:
+            pass
+
+
+def test_another_global_batch_within_an_epoch_is_refused(tmp_path: Path) -> None:
+    with hpc_dl.start(device=CPU) as session:
+        model, _ = small(session)
+        with hpc_dl.Run(session, {"model": model}, global_batch=4, steps=3, folder=tmp_path, settings=QUIET) as run:
+            for _ in run.steps(range(9)):
+                pass
+        assert run.position.epoch_samples == 12
+        again = hpc_dl.Run(session, {"model": model}, global_batch=5, folder=tmp_path, settings=QUIET)
+        with pytest.raises(HpcDlError, match="the global batch of before, 4"), again:
+            pass
+
+
+def test_batches_of_a_function_begin_at_the_first_step_that_is_left(tmp_path: Path) -> None:
+    seen: list[int] = []
+    with hpc_dl.start(device=CPU) as session:
+        model, _ = small(session)
+        for steps in (3, 9):
+            run = hpc_dl.Run(session, {"model": model}, global_batch=4, steps=steps, folder=tmp_path, settings=QUIET)
+            with run:
+                for epoch in run.epochs():
+                    seen += run.steps(lambda first, epoch=epoch: range(100 * epoch + first, 100 * epoch + 5))
+    assert seen == [0, 1, 2, 3, 4, 100, 101, 102, 103]
+
+
+def test_an_error_in_the_loop_leaves_the_checkpoint_of_before(tmp_path: Path) -> None:
+    settings = Settings(log=QUIET.log, checkpoint=CheckpointSettings(every_steps=2))
+    with hpc_dl.start(device=CPU) as session:
+        model, _ = small(session)
+        run = hpc_dl.Run(session, {"model": model}, global_batch=4, folder=tmp_path, settings=settings)
+        with pytest.raises(ZeroDivisionError), run:
+            _ = [1 // (3 - number) for number in run.steps(range(9))]
+    assert Checkpoints(tmp_path, 1).newest()["position"]["step"] == 2
+
+
+def test_the_parts_of_a_step_are_told_apart(tmp_path: Path) -> None:
+    """On one process; each takes a time of its own."""
+
+    def batches() -> Iterator[torch.Tensor]:
+        for _ in range(4):
+            time.sleep(0.02)
+            yield torch.ones(1, 2)
+
+    with hpc_dl.start(device=CPU) as session:
+        model = nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        session.distribute(model, optimizer)
+        model.register_forward_pre_hook(lambda *_: time.sleep(0.04))
+        model.weight.register_hook(lambda _: time.sleep(0.06))
+        with hpc_dl.Run(session, {"model": model}, global_batch=4, folder=tmp_path, settings=QUIET) as run:
+            for batch in run.steps(batches()):
+                loss = model(batch).sum()
+                loss.backward()
+                optimizer.step()
+                time.sleep(0.03)
+                run.record(loss)
+    window = read_run(tmp_path).windows[-1]
+    parts = {name: spread.mean / window.steps for name, spread in window.phases.items()}
+    for name, seconds in {"input": 0.02, "forward": 0.04, "backward": 0.06, "other": 0.03}.items():
+        assert seconds <= parts[name] < seconds + 0.015, parts
+    assert sum(parts.values()) == pytest.approx(window.seconds.mean / window.steps)
