@@ -26,12 +26,12 @@ from hpc_dl.comm import exchange, wrap
 from hpc_dl.comm.single import SingleEngine
 from hpc_dl.data.base import Arrays, Batch, Data
 from hpc_dl.data.sharding import Indices
+from hpc_dl.run.recorder import Recorder
+from hpc_dl.run.stopping import Watch
 from hpc_dl.runlog.records import PHASES, LogWriter, Window, from_line
 from hpc_dl.session import Session
 from hpc_dl.settings import DeviceSettings, ExchangeSettings, LogSettings, Settings, TrainingSettings
-from hpc_dl.run.recorder import Recorder
 from hpc_dl.training.trainer import Trainer
-from hpc_dl.run.stopping import Watch
 
 SLOW_RANK = 1
 

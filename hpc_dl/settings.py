@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpc_dl.errors import HpcDlError
+from hpc_dl.errors import HpcDlError, nearest
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "lars", "lamb")
+"""Rows of the table in `training/optimizers.py`, which needs torch."""
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
@@ -113,8 +116,8 @@ class TrainingSettings:
 class OptimizerSettings:
     """The update rule."""
 
-    name: Literal["sgd", "adam", "adamw", "lars", "lamb"] = "sgd"
-    """Which optimizer."""
+    name: str = "sgd"
+    """sgd, adam, adamw, lars, lamb, or the import path of another one, called as name(groups, lr=rate, **options)."""
     learning_rate: float = 0.01
     """Rate for one rank; schedule.scaling says what becomes of it on more."""
     momentum: float = 0.9
@@ -123,8 +126,16 @@ class OptimizerSettings:
     """Decay of the running means of adam, adamw and lamb."""
     weight_decay: float = 0.0
     """Decay of weights; biases and one-dimensional (normalisation) parameters are left out."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further keyword arguments of the optimizer, such as eps, nesterov or fused; they count before other settings."""
 
     def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS and ":" not in self.name:
+            raise HpcDlError(
+                f"optimizer.name = {self.name!r}",
+                f"no such optimizer; {nearest(self.name, OPTIMIZERS)}",
+                "give one of these or an import path package.module:name",
+            )
         _positive("optimizer.learning_rate", self.learning_rate)
         _not_negative("optimizer.momentum", self.momentum)
         _not_negative("optimizer.weight_decay", self.weight_decay)

@@ -3,29 +3,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hpc_dl.errors import HpcDlError, nearest
+from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import OptimizerSettings
+from hpc_dl.training.imports import import_object
 from hpc_dl.training.layerwise import Lamb, Lars
-
-Groups = Sequence[dict[str, Any]]
 
 
 def build(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     """An optimizer for the trainable parameters of a model.
 
     Raises:
-        HpcDlError: There is nothing to train, or no such optimizer.
+        HpcDlError: There is nothing to train, no such optimizer, or it does not take the options.
     """
-    if settings.name not in OPTIMIZERS:
-        raise HpcDlError(f"optimizer {settings.name!r}", "no such optimizer", nearest(settings.name, OPTIMIZERS))
-    return OPTIMIZERS[settings.name](decay_groups(model, settings.weight_decay), settings)
+    maker, common = OPTIMIZERS.get(settings.name) or (import_object(settings.name, "optimizer.name"), lambda _: {})
+    options = {**common(settings), **settings.options}
+    groups = decay_groups(model, settings.weight_decay)
+    try:
+        optimizer = maker(groups, lr=settings.learning_rate, **options)
+    except (TypeError, ValueError) as error:
+        given = ", ".join(f"{name} = {value!r}" for name, value in options.items()) or "no options"
+        raise HpcDlError(
+            f"optimizer.name = {settings.name!r} with {given}", str(error), "correct optimizer.options"
+        ) from error
+    if not isinstance(optimizer, Optimizer):
+        raise HpcDlError(
+            f"optimizer.name = {settings.name!r}",
+            f"it made {type(optimizer).__name__}",
+            "name a torch.optim.Optimizer, or a function that returns one",
+        )
+    return optimizer
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -64,30 +77,19 @@ def set_rates(optimizer: Optimizer, factor: float) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
 
-def _sgd(groups: Groups, settings: OptimizerSettings) -> Optimizer:
-    return torch.optim.SGD(groups, settings.learning_rate, momentum=settings.momentum)
+def _rates(settings: OptimizerSettings) -> dict[str, Any]:
+    return {"momentum": settings.momentum}
 
 
-def _adam(groups: Groups, settings: OptimizerSettings) -> Optimizer:
-    return torch.optim.Adam(groups, settings.learning_rate, betas=settings.betas)
+def _betas(settings: OptimizerSettings) -> dict[str, Any]:
+    return {"betas": settings.betas}
 
 
-def _adamw(groups: Groups, settings: OptimizerSettings) -> Optimizer:
-    return torch.optim.AdamW(groups, settings.learning_rate, betas=settings.betas)
-
-
-def _lars(groups: Groups, settings: OptimizerSettings) -> Optimizer:
-    return Lars(groups, settings.learning_rate, momentum=settings.momentum)
-
-
-def _lamb(groups: Groups, settings: OptimizerSettings) -> Optimizer:
-    return Lamb(groups, settings.learning_rate, betas=settings.betas)
-
-
-OPTIMIZERS: dict[str, Callable[[Groups, OptimizerSettings], Optimizer]] = {
-    "sgd": _sgd,
-    "adam": _adam,
-    "adamw": _adamw,
-    "lars": _lars,
-    "lamb": _lamb,
+OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], Callable[[OptimizerSettings], dict[str, Any]]]] = {
+    "sgd": (torch.optim.SGD, _rates),
+    "adam": (torch.optim.Adam, _betas),
+    "adamw": (torch.optim.AdamW, _betas),
+    "lars": (Lars, _rates),
+    "lamb": (Lamb, _betas),
 }
+"""What makes it, and which settings it takes besides the rate."""

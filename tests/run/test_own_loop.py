@@ -165,3 +165,13 @@ def test_the_parts_of_a_step_are_told_apart(tmp_path: Path) -> None:
     for name, seconds in {"input": 0.02, "forward": 0.04, "backward": 0.06, "other": 0.03}.items():
         assert seconds <= parts[name] < seconds + 0.015, parts
     assert sum(parts.values()) == pytest.approx(window.seconds.mean / window.steps)
+
+
+@pytest.mark.parallel
+def test_the_example_runs_is_resumed_and_reported(tmp_path: Path) -> None:
+    example = [sys.executable, str(Path(__file__).parents[2] / "examples" / "own_run.py")]
+    first = run_ranks(2, ["env", "-C", str(tmp_path), *example])
+    assert first.code == 0, first.output
+    again = run_ranks(2, ["env", "-C", str(tmp_path), *example])
+    assert "resumed runs/tides-2 after step 640" in again.output
+    assert read_run(tmp_path / "runs" / "tides-2").header.global_batch == 128

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A loss that sends signals, so that they come at a step the test chooses.
 
-STOPPING="RANK:CALL:WHAT:SECONDS": at its so many-th call, the rehearsal being the first, that rank does what is said; every
-call takes so many seconds more. WHAT is the name of a signal for the rank itself, FAMILY: SIGUSR1 and SIGTERM for it and all its children,
-or HANG: it stands still while its fellows get SIGTERM.
+STOPPING="RANK:CALL:WHAT:SECONDS": at its so many-th call, the rehearsal being the first, that rank does what is said;
+every call takes so many seconds more. WHAT is the name of a signal for the rank itself, FAMILY: SIGUSR1 and SIGTERM for
+it and all its children, or HANG: it stands still while its fellows get SIGTERM.
 """
 
 from __future__ import annotations

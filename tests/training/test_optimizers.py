@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.settings import OptimizerSettings
+from hpc_dl.settings import OPTIMIZERS, OptimizerSettings
+from hpc_dl.training import optimizers
 from hpc_dl.training.optimizers import build
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -131,3 +132,41 @@ def test_frozen_parameters_are_left_out_and_biases_not_decayed() -> None:
 def test_a_model_with_nothing_to_train_is_refused() -> None:
     with pytest.raises(HpcDlError, match="no trainable parameter"):
         build(nn.ReLU(), OptimizerSettings())
+
+
+def test_an_optimizer_of_ones_own_comes_by_import_path_with_its_options() -> None:
+    options = {"lr_decay": 0.1, "eps": 1e-6}
+    own = OptimizerSettings("torch.optim:Adagrad", learning_rate=0.3, weight_decay=0.2, options=options)
+    optimizer = build(nn.Linear(2, 2), own)
+    assert type(optimizer) is torch.optim.Adagrad
+    decayed, spared = optimizer.param_groups
+    assert (decayed["lr"], decayed["lr_decay"], decayed["eps"], decayed["weight_decay"]) == (0.3, 0.1, 1e-6, 0.2)
+    assert spared["weight_decay"] == 0
+
+
+def test_named_optimizers_take_options_before_other_settings() -> None:
+    settings = OptimizerSettings("sgd", momentum=0.5, options={"nesterov": True, "momentum": 0.8})
+    (group,) = build(nn.Linear(2, 2, bias=False), settings).param_groups
+    assert group["nesterov"]
+    assert group["momentum"] == 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("adam", {"nesterov": True}, "nesterov = True.*unexpected keyword"),
+        ("sgd", {"nesterov": True, "momentum": 0.0}, "momentum"),
+        ("torch.optim:Adagradd", {}, "torch.optim has no Adagradd"),
+        ("torch:zeros", {}, "correct optimizer.options"),
+        ("builtins:dict", {"rows": 1}, "it made dict"),
+    ],
+)
+def test_what_is_no_optimizer_or_option_is_refused(name: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(HpcDlError, match=f"(?s){words}"):
+        build(nn.Linear(2, 2), OptimizerSettings(name, options=options))
+
+
+def test_the_names_that_a_login_node_knows_are_those_of_the_table() -> None:
+    assert tuple(optimizers.OPTIMIZERS) == OPTIMIZERS
+    with pytest.raises(HpcDlError, match="did you mean adam"):
+        OptimizerSettings("adamm")
