@@ -17,6 +17,7 @@ import atexit
 import itertools
 import socket
 import sys
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -60,6 +61,9 @@ class Distributed(NamedTuple):
     exchange: Exchange
 
 
+_Weak = tuple["weakref.ref[nn.Module]", "weakref.ref[torch.optim.Optimizer]", "weakref.ref[Exchange]"]
+
+
 @dataclass
 class Session:
     """A started rank among its fellows."""
@@ -72,8 +76,7 @@ class Session:
     environ: Mapping[str, str]
     exchange: Exchange | None = None
     """Of the model that was distributed last."""
-    distributed: list[Distributed] = field(default_factory=list)
-    """In the order in which it was."""
+    _distributed: list[_Weak] = field(default_factory=list)
 
     @property
     def rank(self) -> int:
@@ -93,9 +96,15 @@ class Session:
         `session.exchange.backward(loss, weight)` is exact for losses that average over `weight` things.
         """
         self.exchange = wrap(self.engine, model, optimizer, settings or ExchangeSettings())
-        self.distributed.append(Distributed(model, optimizer, self.exchange))
+        self._distributed.append((weakref.ref(model), weakref.ref(optimizer), weakref.ref(self.exchange)))
         self._count_steps(optimizer)
         return model, optimizer
+
+    @property
+    def distributed(self) -> list[Distributed]:
+        """What was distributed and is still there, in that order."""
+        there = ((model(), optimizer(), exchange()) for model, optimizer, exchange in self._distributed)
+        return [Distributed(*part) for part in there if None not in part]  # type: ignore[arg-type]
 
     def exchange_of(self, part: nn.Module | torch.optim.Optimizer) -> Exchange:
         """The gradient exchange of a model or optimizer, where several were distributed.

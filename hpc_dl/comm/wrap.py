@@ -63,7 +63,9 @@ def wrap(engine: Engine, model: nn.Module, optimizer: Optimizer, settings: Excha
         raise HpcDlError("exchange.adasum", f"{engine.world_size} ranks", "start a power of two of them")
     trained = TrainedTogether(model, optimizer)
     if engine.world_size == 1:
-        return NoExchange(engine, trained)
+        alone = NoExchange(engine, trained)
+        _Kept.by(model).append(alone)
+        return alone
     compare.models(engine, model, optimizer, settings)
     broadcast_tensors(engine, [*trained.all(), *model.buffers()])
     _send_state(engine, optimizer)
@@ -128,7 +130,7 @@ class _Steps:
         return {**named, **{f"the optimizer's parameter {number}": p for number, p in enumerate(others)}}
 
 
-class _Kept(list[GradientExchange]):
+class _Kept(list[Exchange]):
     """Keeps a model's exchanges as long as the model lives; copies of the model are nobody's."""
 
     @staticmethod

@@ -20,7 +20,7 @@ class Progress(Protocol):
 
 
 def choose(style: Style, total_steps: int, rank: int) -> Progress:
-    """The progress display of this rank."""
+    """The progress display of this rank; of 0 steps where their number is not known."""
     if rank != 0 or style == "none":
         return _Silent()
     if style == "bar" or (style == "auto" and sys.stderr.isatty()):
@@ -41,14 +41,14 @@ class _Silent:
 
 class _Lines:
     def __init__(self, total_steps: int) -> None:
-        self._total = total_steps
+        self._of = f"/{total_steps}" if total_steps else ""
 
     def window(self, window: Window) -> None:
         done = window.first_step + window.steps
         rate = window.samples / max(window.seconds.max, 1e-12)
         mark = "  warm-up" if window.warmup else ""
         _say(
-            f"step {done}/{self._total}  epoch {window.epoch}  loss {window.loss:.4f}  "
+            f"step {done}{self._of}  epoch {window.epoch}  loss {window.loss:.4f}  "
             f"{rate:.0f} samples/s  rate {window.learning_rate:.3g}{mark}"
         )
 
@@ -63,7 +63,7 @@ class _Bar:
     def __init__(self, total_steps: int) -> None:
         from tqdm import tqdm
 
-        self._bar: Any = tqdm(total=total_steps, unit="step", dynamic_ncols=True)
+        self._bar: Any = tqdm(total=total_steps or None, unit="step", dynamic_ncols=True)
 
     def window(self, window: Window) -> None:
         rate = window.samples / max(window.seconds.max, 1e-12)

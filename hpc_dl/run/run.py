@@ -137,7 +137,10 @@ class Run:
     def epochs(self) -> Iterator[int]:
         """Numbers of the epochs that are left, from the one the run was resumed in."""
         while not self.over:
-            yield self.position.epoch
+            before = self.position
+            yield before.epoch
+            if self.position == before:
+                raise HpcDlError(f"epoch {before.epoch}", "the loop took no step in it", "loop over run.steps(batches)")
             if self._whole and self._due(self._settings.checkpoint.every_epochs, self.position.epoch):
                 self.checkpoint()
 
@@ -150,16 +153,21 @@ class Run:
 
         Args:
             batches: As many on all ranks, of any kind. In an epoch that is resumed, those of the steps done are read
-                and dropped; a function of the first step can do better. What their order is drawn from is seeded
-                before the first one.
+                and dropped; a function of the first step can do better. Random numbers are seeded before each is read.
         """
         first = self.position.epoch_samples // self._global_batch
-        seed, session, recorder = self._settings.training.seed, self._session, self._recorder
-        seed_all(batch_seed(seed, session.rank, self.position.epoch, 0))
-        left = iter(batches(first)) if callable(batches) else itertools.islice(batches, first, None)
+        session, recorder = self._session, self._recorder
+        self._seed_batch(0)
+        left = iter(batches(first) if callable(batches) else batches)
+        for number in range(0 if callable(batches) else first):
+            self._seed_batch(number)
+            next(left, None)
         self._whole = False
         recorder.timer.restart()
-        while not self._at_last_step():
+        for number in itertools.count(first):
+            if self._at_last_step():
+                return
+            self._seed_batch(number)
             try:
                 batch = next(left)
             except StopIteration:
@@ -289,6 +297,10 @@ class Run:
         seed = step_seed(self._settings.training.seed, self._session.rank, self.position.step)
         seed_all(seed)
         self._session.device.seed(seed)
+
+    def _seed_batch(self, number: int) -> None:
+        """What order and augmentation of a batch are drawn from, where this process draws them."""
+        seed_all(batch_seed(self._settings.training.seed, self._session.rank, self.position.epoch, number))
 
     def _at_last_step(self) -> bool:
         return self._total is not None and self.position.step >= self._total

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -137,6 +138,44 @@ def test_an_error_in_the_loop_leaves_the_checkpoint_of_before(tmp_path: Path) ->
         with pytest.raises(ZeroDivisionError), run:
             _ = [1 // (3 - number) for number in run.steps(range(9))]
     assert Checkpoints(tmp_path, 1).newest()["position"]["step"] == 2
+
+
+def test_an_epoch_without_a_step_is_refused_instead_of_repeated_for_ever(tmp_path: Path) -> None:
+    with hpc_dl.start(device=CPU) as session:
+        model, _ = small(session)
+        run = hpc_dl.Run(session, {"model": model}, global_batch=4, epochs=2, folder=tmp_path, settings=QUIET)
+        with pytest.raises(HpcDlError, match="took no step"), run:
+            list(run.epochs())
+
+
+def test_random_batches_are_the_same_after_a_resume(tmp_path: Path) -> None:
+    def augmented(count: int) -> Iterator[float]:
+        for _ in range(count):
+            yield float(torch.rand(()))
+
+    def drawn(folder: Path, *ends: int) -> list[float]:
+        seen: list[float] = []
+        with hpc_dl.start(device=CPU) as session:
+            model, _ = small(session)
+            for steps in ends:
+                run = hpc_dl.Run(session, {"model": model}, global_batch=4, steps=steps, folder=folder, settings=QUIET)
+                with run:
+                    for batch in run.steps(augmented(9)):
+                        seen += [batch, float(torch.rand(()))]  # the step draws, too
+        return seen
+
+    assert drawn(tmp_path / "cut", 3, 7) == drawn(tmp_path / "whole", 7)
+
+
+def test_models_are_not_kept_by_the_session() -> None:
+    with hpc_dl.start(device=CPU) as session:
+        for _ in range(3):
+            model, _ = small(session)
+        gc.collect()
+        assert [part.model for part in session.distributed] == [model]
+        assert session.exchange_of(model) is session.exchange
+        with pytest.raises(HpcDlError, match="none of those that were distributed"):
+            session.exchange_of(nn.Linear(1, 1))
 
 
 def test_the_parts_of_a_step_are_told_apart(tmp_path: Path) -> None:
