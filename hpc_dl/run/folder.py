@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -86,3 +87,22 @@ def open_log(
         flush=True,
     )
     return log
+
+
+def completed(
+    settings: Settings,
+    session: Session,
+    global_batch: int,
+    epochs: int | None,
+    steps: int | None,
+    folder: str | Path | None,
+) -> Settings:
+    """The settings with what the loop says itself, as the log's header has them."""
+    model = type(session.distributed[0].model)
+    training = replace(settings.training, global_batch=global_batch, local_batch=None, epochs=epochs or 1, steps=steps)
+    log = settings.log if folder is None else replace(settings.log, folder=str(folder))
+    resume = settings.checkpoint.resume
+    named = log.folder or session.environ.get(RUN_FOLDER)
+    checkpoint = replace(settings.checkpoint, resume="auto" if resume == "never" and named else resume)
+    task = replace(settings.task, model=f"{model.__module__}:{model.__qualname__}", metrics=[])
+    return replace(settings, training=training, log=log, checkpoint=checkpoint, task=task)

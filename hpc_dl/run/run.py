@@ -22,34 +22,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from hpc_dl.cluster.variables import RUN_FOLDER
 from hpc_dl.comm import compare
 from hpc_dl.comm.buffers import average_buffers
 from hpc_dl.data.seeds import batch_seed, seed_all, step_seed
 from hpc_dl.errors import HpcDlError
-from hpc_dl.run.checkpoint import Checkpoints, Position
-from hpc_dl.run.folder import open_log, run_folder
+from hpc_dl.run.checkpoint import Position
+from hpc_dl.run.folder import completed, open_log, run_folder
 from hpc_dl.run.phases import Phases
 from hpc_dl.run.recorder import Recorder
-from hpc_dl.run.resume import newest
-from hpc_dl.run.stopping import REASONS, Watch, Wish, job_end
+from hpc_dl.run.states import Stateful, States
+from hpc_dl.run.stopping import REASONS, Watch, Wish, due, job_end
 from hpc_dl.runlog.records import End, Evaluation
 from hpc_dl.session import Session
 from hpc_dl.settings import Settings
 
 Item = TypeVar("Item")
-
-
-class Stateful(Protocol):
-    """A model, an optimizer, a schedule, averaged weights: whatever a run has to be resumed with."""
-
-    def state_dict(self) -> Mapping[str, Any]: ...
-    def load_state_dict(self, state: Any) -> Any: ...
 
 
 class _Stopped(BaseException):
@@ -87,15 +79,15 @@ class Run:
     ) -> None:
         if not session.distributed:
             raise HpcDlError("Run", "no model is distributed", "call session.distribute(model, optimizer) before")
-        self._session, self._state = session, dict(state)
+        self._session = session
         self._epochs, self._total, self._global_batch = epochs, steps, global_batch
-        self._settings = _completed(settings or Settings(), session, global_batch, epochs, steps, folder)
+        self._settings = completed(settings or Settings(), session, global_batch, epochs, steps, folder)
         compare.settings(session.engine, self._settings)
         self.folder = run_folder(self._settings, session)
         self.position = Position()
         """How far the run has come: steps, epochs, samples."""
         self._watch = Watch(self._settings.checkpoint, job_end(session.environ))
-        self._checkpoints = Checkpoints(self.folder, self._settings.checkpoint.keep)
+        self._states = States(session, state, self.folder, self._settings.checkpoint, global_batch)
         self._stop, self._whole = Wish.GO_ON, True
         self._written: Position | None = None
         self._loss_sum: Tensor | float = 0.0
@@ -115,7 +107,8 @@ class Run:
     def __enter__(self) -> Run:
         session, settings = self._session, self._settings
         if settings.checkpoint.resume != "never":
-            self._resume()
+            self.position = self._states.load()
+        self._optimizer = session.distributed[0].optimizer  # whose rate is logged
         parameters = {id(p): p for model, _, _ in session.distributed for p in model.parameters()}
         self._log = open_log(settings, session, self.folder, parameters.values())
         self._recorder = Recorder(
@@ -141,7 +134,7 @@ class Run:
             yield before.epoch
             if self.position == before:
                 raise HpcDlError(f"epoch {before.epoch}", "the loop took no step in it", "loop over run.steps(batches)")
-            if self._whole and self._due(self._settings.checkpoint.every_epochs, self.position.epoch):
+            if self._whole and due(self._settings.checkpoint.every_epochs, self.position.epoch):
                 self.checkpoint()
 
     def steps(self, batches: Iterable[Item] | Callable[[int], Iterable[Item]]) -> Iterator[Item]:
@@ -223,13 +216,11 @@ class Run:
         with self._watch.request.busy():
             for model, _, _ in self._session.distributed:
                 average_buffers(model, self._session.engine)
-            if self._session.rank == 0:
-                states = {name: part.state_dict() for name, part in self._state.items()}
-                self._checkpoints.write(self.position, states=states, order={"global batch": self._global_batch})
+            self._states.write(self.position)
 
     def _end_step(self) -> None:
         position = self.position
-        rate = self._session.distributed[0].optimizer.param_groups[0]["lr"]
+        rate = self._optimizer.param_groups[0]["lr"]
         self._recorder.step(position.step, position.epoch, self._samples, self._loss_sum, float(rate))
         self.position = replace(
             position,
@@ -240,8 +231,8 @@ class Run:
         agreed, checkpoint = self._watch.agreed(), self._settings.checkpoint
         if agreed >= Wish.STOP_IN_TIME:
             self._stop = agreed
-        due = agreed == Wish.CHECKPOINT or self._due(checkpoint.every_steps, self.position.step)
-        if due or self._stop or (checkpoint.last and self._at_last_step()):
+        asked = agreed == Wish.CHECKPOINT or due(checkpoint.every_steps, self.position.step)
+        if asked or self._stop or (checkpoint.last and self._at_last_step()):
             self.checkpoint()
             self._recorder.timer.restart()
 
@@ -268,31 +259,6 @@ class Run:
             )
             self._log.write(end)
 
-    def _resume(self) -> None:
-        session = self._session
-        content = newest(self._checkpoints, session.engine, must=self._settings.checkpoint.resume == "must")
-        if content is None:
-            return
-        states = content.get("states")
-        if states is None or set(states) != set(self._state):
-            raise HpcDlError(
-                f"resuming {self.folder}",
-                f"its checkpoint holds {', '.join(sorted(states)) if states else 'the Trainer run of a recipe'}, "
-                f"and the run's state is {', '.join(sorted(self._state))}",
-                "give the same names, or another folder",
-            )
-        for name, part in self._state.items():
-            part.load_state_dict(states[name])
-        self.position = Position(**content["position"])
-        if self.position.epoch_samples % self._global_batch:
-            raise HpcDlError(
-                f"resuming {self.folder} with a global batch of {self._global_batch}",
-                f"it stopped {self.position.epoch_samples} samples into an epoch, where no step begins",
-                f"resume with the global batch of before, {content['order'].get('global batch')}",
-            )
-        if session.rank == 0:
-            print(f"resumed {self.folder} after step {self.position.step}", flush=True)
-
     def _seed(self) -> None:
         seed = step_seed(self._settings.training.seed, self._session.rank, self.position.step)
         seed_all(seed)
@@ -307,26 +273,3 @@ class Run:
 
     def _at_last_epoch(self) -> bool:
         return self._epochs is not None and self.position.epoch >= self._epochs
-
-    @staticmethod
-    def _due(every: int, done: int) -> bool:
-        return every > 0 and done % every == 0
-
-
-def _completed(
-    settings: Settings,
-    session: Session,
-    global_batch: int,
-    epochs: int | None,
-    steps: int | None,
-    folder: str | Path | None,
-) -> Settings:
-    """The settings with what the loop says itself, as the log's header has them."""
-    model = type(session.distributed[0].model)
-    training = replace(settings.training, global_batch=global_batch, local_batch=None, epochs=epochs or 1, steps=steps)
-    log = settings.log if folder is None else replace(settings.log, folder=str(folder))
-    resume = settings.checkpoint.resume
-    named = log.folder or session.environ.get(RUN_FOLDER)
-    checkpoint = replace(settings.checkpoint, resume="auto" if resume == "never" and named else resume)
-    task = replace(settings.task, model=f"{model.__module__}:{model.__qualname__}", metrics=[])
-    return replace(settings, training=training, log=log, checkpoint=checkpoint, task=task)

@@ -89,6 +89,11 @@ class Watch:
         return agreed
 
 
+def due(every: int, done: int) -> bool:
+    """Is something due that is done after every so many (0: never)?"""
+    return every > 0 and done % every == 0
+
+
 def job_end(environ: Mapping[str, str]) -> float | None:
     """When the scheduler is going to end this job, in seconds since 1970, as job scripts export it."""
     text = environ.get(JOB_END, "").strip()

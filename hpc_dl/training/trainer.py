@@ -24,7 +24,7 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.run.checkpoint import Checkpoints, Position
 from hpc_dl.run.recorder import Recorder
 from hpc_dl.run.resume import changes, load, newest, order_of, position_in
-from hpc_dl.run.stopping import REASONS, Watch, Wish
+from hpc_dl.run.stopping import REASONS, Watch, Wish, due
 from hpc_dl.runlog.records import End, Evaluation, LogWriter
 from hpc_dl.settings import Settings
 from hpc_dl.training.evaluation import evaluate
@@ -198,7 +198,7 @@ class Trainer:
         step, agreed = self._position.step, self._watch.agreed()
         if agreed >= Wish.STOP_IN_TIME:
             return agreed
-        if agreed == Wish.CHECKPOINT or _due(self._settings.checkpoint.every_steps, step):
+        if agreed == Wish.CHECKPOINT or due(self._settings.checkpoint.every_steps, step):
             self._write_checkpoint()
             recorder.timer.restart()
         return Wish.GO_ON
@@ -228,11 +228,11 @@ class Trainer:
         self._device.seed(seed)
 
     def _after_epoch(self, held_back: Loader, recorder: Recorder, last: bool) -> None:
-        if last or _due(self._settings.training.evaluate_every_epochs, self._position.epoch):
+        if last or due(self._settings.training.evaluate_every_epochs, self._position.epoch):
             with self._watch.request.busy():
                 self._evaluation = self._evaluate(held_back)
             recorder.evaluation(self._evaluation)
-        if self._position.epoch_samples == 0 and _due(self._settings.checkpoint.every_epochs, self._position.epoch):
+        if self._position.epoch_samples == 0 and due(self._settings.checkpoint.every_epochs, self._position.epoch):
             self._write_checkpoint()
 
     def _evaluate(self, held_back: Loader) -> Evaluation:
@@ -288,8 +288,3 @@ class Trainer:
 def _steps_left(epochs: int, position: Position, plan: Plan) -> int:
     """Steps to the end of the epochs; how many an epoch takes may have changed since the position was reached."""
     return max(0, epochs - position.epoch) * plan.steps_per_epoch - position.epoch_samples // plan.step_samples
-
-
-def _due(every: int, done: int) -> bool:
-    """Is something due that is done after every so many (0: never)?"""
-    return every > 0 and done % every == 0
