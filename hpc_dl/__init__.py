@@ -25,6 +25,7 @@ _PUBLIC = {
     "Run": "hpc_dl.run.run",
     "Settings": "hpc_dl.settings",
     "Trainer": "hpc_dl.training.trainer",
+    "Objective": "hpc_dl.training.objective",
     "HpcDlError": "hpc_dl.errors",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -43,14 +43,20 @@ class TaskSettings:
     loss: str = "torch.nn.functional:nll_loss"
     """Import path of loss(output, target) -> mean over the batch, or (mean, weight) where it is a mean over something
     else, or of a class whose instance is called so."""
-    metrics: list[str] = field(default_factory=lambda: ["accuracy"])
-    """Metrics of the evaluation: names from hpc_dl.training.metrics, or import paths of functions or classes."""
+    objective: str = ""
+    """Import path of objective(model, batch), for batches that are no pairs (input, target) and for models that are
+    called otherwise; it returns what a loss does, or a dictionary of named terms. Takes the place of task.loss."""
+    metrics: list[str] | None = None
+    """Metrics of the evaluation: names from hpc_dl.training.metrics, or import paths of functions or classes, called
+    as the loss or the objective is. By default accuracy, and with an objective what it returns itself."""
     after: str = ""
     """Import path of a function called once after training as after(model, session, run_folder); empty for none."""
 
     def __post_init__(self) -> None:
         _import_path("task.model", self.model)
         _import_path("task.loss", self.loss)
+        if self.objective:
+            _import_path("task.objective", self.objective)
         if self.after:
             _import_path("task.after", self.after)
 

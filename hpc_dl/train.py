@@ -7,9 +7,8 @@ import functools
 import inspect
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,21 +16,22 @@ from torch import nn
 from hpc_dl.comm import compare
 from hpc_dl.comm.flat import broadcast_tensors
 from hpc_dl.data.base import Data
+from hpc_dl.data.batch import Placement
 from hpc_dl.data.seeds import seed_all
 from hpc_dl.devices import ipex
 from hpc_dl.errors import HpcDlError
-from hpc_dl.run.folder import open_log, run_folder
-from hpc_dl.run.stopping import Watch, job_end
+from hpc_dl.run.folder import run_folder
 from hpc_dl.session import Session, start
 from hpc_dl.settings import Settings
 from hpc_dl.training import metrics, optimizers
 from hpc_dl.training.imports import import_object
 from hpc_dl.training.largest_batch import largest_local_batch
+from hpc_dl.training.metrics import Terms
+from hpc_dl.training.objective import LOSS, Objective, PairObjective
 from hpc_dl.training.plans import training_plan
-from hpc_dl.training.rehearsal import LOSS_SAMPLES, rehearse
-from hpc_dl.training.step import Loss
+from hpc_dl.training.rehearsal import LOSS_SAMPLES, Rehearsal, Rehearsed
 from hpc_dl.training.sync_batchnorm import convert
-from hpc_dl.training.trainer import Outcome, Trainer
+from hpc_dl.training.trainer import Outcome, Trainer, placement
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,11 @@ class Task:
     """What is trained, built from its import paths."""
 
     model: nn.Module
-    loss: Loss
+    objective: Objective
     data: Data
     metrics: Mapping[str, metrics.Metric]
-    least_samples: int = 1
-    """With how many samples the model can be trained at a time."""
-    doubt: str = ""
-    """Why the loss is no mean that could be parted (`rehearsal.py`)."""
+    place: Placement
+    rehearsed: Rehearsed
 
 
 def train(settings: Settings, environ: Mapping[str, str], started_seconds: float | None = None) -> Outcome:
@@ -67,7 +65,9 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
         compare.data(session.engine, task.data)
         if settings.training.largest_batch:
             settings = _with_largest_batch(settings, session, task)
-        training_plan(settings, len(task.data.train), session.engine, task.least_samples)  # refuses before the log
+        training_plan(
+            settings, len(task.data.train), session.engine, task.rehearsed.least_samples
+        )  # refuses before the log
         model = convert(task.model, session.engine) if settings.device.sync_batchnorm else task.model
         optimizer = optimizers.build(model, settings.optimizer)
         if settings.device.ipex:
@@ -75,45 +75,40 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
             model, optimizer = ipex.optimize(model, optimizer, settings.device.precision)
         task = replace(task, model=model)
         session.distribute(task.model, optimizer, settings.exchange)
-        log = open_log(settings, session, folder, model.parameters(), len(task.data.train))
-        if task.doubt and session.rank == 0:
-            print(f"hpc-dl: warning: {_loss_told(settings.task.loss, task.doubt)}", file=sys.stderr)
+        if session.rank == 0 and _in_parts(settings, session) and task.rehearsed.doubt:
+            print(f"hpc-dl: warning: {_loss_told(settings, task)}", file=sys.stderr)
         if settings.device.compile:
             task.model.compile()  # in place: the names in checkpoints stay
-        watch = Watch(settings.checkpoint, job_end(environ))
         trainer = Trainer(
             task.model,
             optimizer,
-            task.loss,
+            task.objective,
             session,
             settings,
             folder,
             task.metrics,
-            log,
-            watch,
-            task.least_samples,
+            task.rehearsed.least_samples,
+            task.rehearsed.terms,
         )
         outcome = trainer.fit(task.data, startup_seconds=time.time() - started_seconds)
         if settings.task.after and outcome.reason == "finished":
             import_object(settings.task.after, "task.after")(task.model, session, folder)
         if session.rank == 0:
-            print(_last_words(outcome, folder), flush=True)
+            print(f"run folder: {folder}", flush=True)
         return outcome
 
 
-def _last_words(outcome: Outcome, folder: Path) -> str:
-    where = f"run folder: {folder}"
-    if outcome.reason == "finished":
-        return where
-    step = outcome.position.step
-    return f"stopped after step {step}, with a checkpoint: {outcome.why}; --checkpoint.resume auto goes on\n{where}"
+def _in_parts(settings: Settings, session: Session) -> bool:
+    """Is a batch taken apart, over ranks or in time?"""
+    return session.world_size * settings.training.accumulation > 1
 
 
-def _loss_told(loss: str, doubt: str) -> str:
+def _loss_told(settings: Settings, task: Task) -> str:
+    setting, path = task.objective.setting, settings.task.objective or settings.task.loss
     return (
-        f"task.loss = {loss!r}: {doubt}. It is no mean over samples, so gradients depend on the number of ranks and on "
-        "training.accumulation. Where it is a mean over tokens or pixels, return (mean, their number); where it "
-        "compares the samples of a batch with each other, each rank compares its own (docs/train.md)"
+        f"{setting} = {path!r}: {task.rehearsed.doubt}. It is no mean over samples, so gradients depend on the number "
+        "of ranks and on training.accumulation. Where it is a mean over tokens or pixels, return (mean, their number); "
+        "where it compares the samples of a batch with each other, each rank compares its own (docs/train.md)"
     )
 
 
@@ -139,24 +134,37 @@ def build_task(settings: Settings, session: Session) -> Task:
     model = model.to(session.device.torch_device, dtype)
     if device.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = import_object(settings.task.loss, "task.loss")
-    loss = loss() if isinstance(loss, type) else loss
-
-    def to_device(part: torch.Tensor) -> torch.Tensor:
-        return part.to(session.device.torch_device, dtype if part.is_floating_point() else None)
-
-    found = metrics.find(settings.task.metrics)
+    objective, found = _objective_and_metrics(settings)
     for metric in found.values():
         if isinstance(metric, nn.Module):
             metric.to(session.device.torch_device)
-    training, parts = settings.training, settings.training.accumulation
+    place = placement(session, settings)
+    training = settings.training
     local_batch = training.global_batch // session.world_size if training.global_batch else training.local_batch
-    at_a_time = max(1, (local_batch or LOSS_SAMPLES) // parts)
+    at_a_time = max(1, (local_batch or LOSS_SAMPLES) // training.accumulation)
     autocast = functools.partial(session.device.autocast, device.precision)
-    least_samples, doubt = rehearse(data, model, loss, found, to_device, autocast, at_a_time)
+    rehearsal = Rehearsal(data, model, objective, place, autocast)
+    rehearsed = rehearsal.training(at_a_time)
+    if not found:
+        found = {} if isinstance(objective, PairObjective) else {LOSS: Terms(objective.function, rehearsed.terms)}
+    rehearsal.evaluation(found)
     if device.sync_batchnorm and session.world_size > 1:
-        least_samples = 1
-    return Task(model, loss, data, found, least_samples, doubt if session.world_size * parts > 1 else "")
+        rehearsed = rehearsed._replace(least_samples=1)
+    return Task(model, objective, data, found, place, rehearsed)
+
+
+def _objective_and_metrics(settings: Settings) -> tuple[Objective, dict[str, metrics.Metric]]:
+    task = settings.task
+    if task.objective:
+        return Objective(_made(task.objective, "task.objective")), metrics.find(task.metrics or [])
+    default = ["accuracy"] if task.metrics is None else task.metrics
+    return PairObjective(_made(task.loss, "task.loss")), metrics.find(default)
+
+
+def _made(path: str, setting: str) -> Callable[..., object]:
+    """The function that a path names, or what its class makes."""
+    function = import_object(path, setting)
+    return function() if isinstance(function, type) else function
 
 
 def _call(path: str, options: Mapping[str, object], setting: str) -> object:
@@ -173,15 +181,15 @@ def _call(path: str, options: Mapping[str, object], setting: str) -> object:
 
 def _with_largest_batch(settings: Settings, session: Session, task: Task) -> Settings:
     """The settings with the largest local batch that fits; of a batch in parts, each part fits."""
-    training, device = settings.training, settings.device
+    training = settings.training
     found = largest_local_batch(
         task.model,
         lambda: optimizers.build(task.model, settings.optimizer),
-        task.loss,
+        task.objective,
         task.data.train,
         session.device,
         session.engine,
-        device.precision,
-        device.channels_last,
+        task.place,
+        settings.device.precision,
     )
     return replace(settings, training=replace(training, local_batch=found * training.accumulation))

@@ -16,6 +16,7 @@ import torch
 from hpc_dl.arguments import read_toml
 from hpc_dl.errors import HpcDlError
 from hpc_dl.models.gpt import Gpt, generate
+from hpc_dl.run.checkpoint import read
 
 FILE = "sample.txt"
 PROMPT = "def "
@@ -56,7 +57,7 @@ def from_checkpoint(run_folder: Path) -> Gpt:
     if not paths:
         raise HpcDlError(f"run {run_folder}", "no checkpoint in it", "train it with --checkpoint.last true")
     model = Gpt(**task.get("model_options", {}))
-    model.load_state_dict(torch.load(paths[-1], map_location="cpu", weights_only=True)["model"])
+    model.load_state_dict(read(paths[-1])["states"]["model"])
     return model
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -14,8 +14,9 @@ from hpc_dl.bench.measure import Plan, repeat
 from hpc_dl.bench.transports import Transport
 from hpc_dl.comm.buckets import make_buckets
 from hpc_dl.data.base import Source
+from hpc_dl.data.batch import Placement
 from hpc_dl.scaling.predict.benchmark import ModelBuckets
-from hpc_dl.training.weighing import mean_and_weight
+from hpc_dl.training.objective import Objective, found
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
@@ -37,10 +38,12 @@ def profile(
     transport: Transport,
     name: str,
     model: nn.Module,
-    loss: Callable[[Tensor, Tensor], Any],
+    objective: Objective,
     source: Source,
     local_batch: int,
     device: Device,
+    place: Placement,
+    precision: str,
     bucket_megabytes: float,
     plan: Plan,
 ) -> ModelBuckets | None:
@@ -49,7 +52,7 @@ def profile(
     Args:
         transport: The ranks.
         name: Label of the model.
-        model, loss, source: As in training; nothing is updated.
+        model, objective, source, place, precision: As in training; nothing is updated.
         local_batch: Samples per rank and step.
         device: Where the model is.
         bucket_megabytes: As in exchange.bucket_megabytes.
@@ -58,11 +61,15 @@ def profile(
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     buckets = make_buckets(trainable, round(bucket_megabytes * 2**20), transport.least_buckets)
     groups = [bucket.parameters for bucket in buckets]
-    inputs, target = source.batch(np.arange(min(local_batch, len(source))))
-    inputs, target = inputs.to(device.torch_device), target.to(device.torch_device)
-    passes = [
-        _one_pass(model, lambda: mean_and_weight(loss(model(inputs), target))[0], groups, device) for _ in range(PASSES)
-    ][1:]
+    samples = min(local_batch, len(source))
+    batch = place(source.batch(np.arange(samples)))
+
+    def forward() -> Tensor:
+        with device.autocast(precision):
+            loss: Tensor = found(objective.function(*objective.arguments(model, batch))).loss
+            return loss
+
+    passes = [_one_pass(model, forward, groups, device) for _ in range(PASSES)][1:]
     sizes = [sum(p.numel() * p.element_size() + p.element_size() for p in group) for group in groups]
     summed = [transport.gather(repeat(transport, transport.prepare("allreduce", size), plan)) for size in sizes]
     if transport.rank != 0:
@@ -71,7 +78,7 @@ def profile(
     backward = float(np.median([timeline.backward_seconds for timeline in passes]))
     return ModelBuckets(
         model=name,
-        local_batch=len(inputs),
+        local_batch=samples,
         forward_seconds=float(np.median([timeline.forward_seconds for timeline in passes])),
         backward_seconds=backward,
         size_bytes=tuple(sizes),

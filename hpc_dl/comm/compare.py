@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_leaves
 
 import hpc_dl
 from hpc_dl.comm.base import Engine
 from hpc_dl.comm.optimizer_hooks import trained_parameters
 from hpc_dl.data.base import Data, Source
+from hpc_dl.data.batch import leaves
 from hpc_dl.data.seeds import seed_all
 from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import ExchangeSettings, Settings
@@ -164,18 +164,25 @@ def _content(source: Source) -> str:
         return "nothing"
     indices = np.unique(np.array([0, len(source) // 2, len(source) - 1], dtype=np.int64))
 
-    def leaves() -> list[Any]:
+    def summary(of_leaf: Callable[[Any], str]) -> str:
         seed_all(0)
-        return tree_leaves(source.batch(indices))
+        return ", ".join(map(of_leaf, leaves(source.batch(indices))))
 
-    first, again = _summary(leaves()), _summary(leaves())
-    return first if first == again else ", ".join(_shown(leaf) for leaf in leaves() if isinstance(leaf, Tensor))
+    first, again = summary(_summary), summary(_summary)
+    return first if first == again else summary(_kind)
 
 
-def _summary(leaves: Iterable[Any]) -> str:
-    return ", ".join(
-        f"{_shown(leaf)} with checksum {_checksum(leaf)}" if isinstance(leaf, Tensor) else repr(leaf) for leaf in leaves
-    )
+def _summary(leaf: Any) -> str:
+    """What a leaf is, and its content; not that of other objects, whose text may name an address."""
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
+        leaf = torch.from_numpy(leaf)
+    if isinstance(leaf, Tensor):
+        return f"{_shown(leaf)} with checksum {_checksum(leaf)}"
+    return repr(leaf) if isinstance(leaf, str | int | float | bool | None) else _kind(leaf)
+
+
+def _kind(leaf: Any) -> str:
+    return _shown(leaf) if isinstance(leaf, Tensor) else type(leaf).__name__
 
 
 def _checksum(values: Tensor) -> str:

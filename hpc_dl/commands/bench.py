@@ -120,10 +120,12 @@ def _buckets(ranks: _Ranks, settings: Settings, plan: Plan) -> ModelBuckets | No
         ranks.transport,
         settings.name,
         task.model,
-        task.loss,
+        task.objective,
         task.data.train,
         batch,
         ranks.session.device,
+        task.place,
+        settings.device.precision,
         settings.exchange.bucket_megabytes,
         plan,
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpc_dl.data.base import Batch, Data
+from hpc_dl.data.base import Data, Pair
 from hpc_dl.data.sharding import Indices
 from hpc_dl.data.split import split
 from hpc_dl.errors import HpcDlError
@@ -90,7 +90,7 @@ class Images:
     def __len__(self) -> int:
         return len(self._names)
 
-    def batch(self, indices: Indices) -> Batch:
+    def batch(self, indices: Indices) -> Pair:
         pixels = np.empty((len(indices), self._size, self._size, len(self._mode)), np.uint8)
         for place, index in enumerate(indices):
             pixels[place] = self._read(self._folder / self._names[index].decode())

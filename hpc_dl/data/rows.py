@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from hpc_dl.data.base import Batch, Data
+from hpc_dl.data.base import Data, Pair
 from hpc_dl.data.sharding import Indices
 from hpc_dl.data.split import split
 from hpc_dl.errors import HpcDlError
@@ -119,7 +119,7 @@ class Pairs:
     def __len__(self) -> int:
         return self._inputs.shape[0]
 
-    def batch(self, indices: Indices) -> Batch:
+    def batch(self, indices: Indices) -> Pair:
         inputs, target = (_tensor(part.take(indices)) for part in (self._inputs, self._target))
         if self._scale is not None:
             inputs = inputs.float() * self._scale

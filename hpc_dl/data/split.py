@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpc_dl.data.base import Batch, Data, Source
+from hpc_dl.data.base import Data, Source
+from hpc_dl.data.batch import Batch
 from hpc_dl.data.sharding import Indices
 from hpc_dl.errors import HpcDlError
 

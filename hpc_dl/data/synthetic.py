@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from hpc_dl.data.base import Arrays, Batch, Data
+from hpc_dl.data.base import Arrays, Data, Pair
 from hpc_dl.data.sharding import Indices
 
 
@@ -22,14 +22,14 @@ class Repeated:
         samples: How many samples the data set claims to have.
     """
 
-    def __init__(self, make: Callable[[int], Batch], samples: int) -> None:
+    def __init__(self, make: Callable[[int], Pair], samples: int) -> None:
         self._make, self._samples = make, samples
         self._stock = make(1)
 
     def __len__(self) -> int:
         return self._samples
 
-    def batch(self, indices: Indices) -> Batch:
+    def batch(self, indices: Indices) -> Pair:
         count = len(indices)
         if count > len(self._stock[0]):
             self._stock = self._make(count)
@@ -47,7 +47,7 @@ def images(
 ) -> Data:
     """Images (m, channels, size, size) of normal noise with random classes; as many as ImageNet unless told."""
 
-    def make(count: int) -> Batch:
+    def make(count: int) -> Pair:
         generator = torch.Generator().manual_seed(seed)
         inputs = torch.randn(count, channels, size, size, generator=generator)
         return inputs, torch.randint(classes, (count,), generator=generator)
@@ -60,7 +60,7 @@ def tokens(
 ) -> Data:
     """Token windows (m, length) and the tokens that follow each (m, length); GPT-2's sizes unless told."""
 
-    def make(count: int) -> Batch:
+    def make(count: int) -> Pair:
         generator = torch.Generator().manual_seed(seed)
         window = torch.randint(vocabulary, (count, length + 1), generator=generator)
         return window[:, :-1], window[:, 1:]
@@ -75,7 +75,7 @@ def regression(
     generator = torch.Generator().manual_seed(seed)
     weights = torch.randn(features, 1, generator=generator, dtype=torch.float64)
 
-    def make(count: int) -> Batch:
+    def make(count: int) -> Pair:
         inputs = torch.randn(count, features, generator=generator, dtype=torch.float64)
         scatter = noise * torch.randn(count, 1, generator=generator, dtype=torch.float64)
         return inputs.float(), (inputs @ weights + scatter).float()

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from hpc_dl.data.base import Batch, Data
+from hpc_dl.data.base import Data, Pair
 from hpc_dl.data.mapped import Mapped
 from hpc_dl.data.sharding import Indices
 from hpc_dl.errors import HpcDlError
@@ -55,7 +55,7 @@ class Windows:
     def __len__(self) -> int:
         return self._windows
 
-    def batch(self, indices: Indices) -> Batch:
+    def batch(self, indices: Indices) -> Pair:
         places = indices[:, None] * self._length + np.arange(self._length + 1)  # (m, length + 1)
         window = self._tokens.take(places).astype(np.int64)
         if window.size and window.max() >= self._vocabulary:

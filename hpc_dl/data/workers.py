@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from hpc_dl.data.base import Batch, Source
+from hpc_dl.data.base import Source
+from hpc_dl.data.batch import Batch, map_tensors
 from hpc_dl.data.seeds import batch_seed, seed_all
 from hpc_dl.data.sharding import Indices, Plan
 from hpc_dl.errors import HpcDlError
@@ -19,14 +19,14 @@ from hpc_dl.signals import outlive_sigterm, withheld
 
 
 class MapStyle:
-    """Any map-style `torch.utils.data.Dataset` whose samples are pairs (input, target).
+    """Any map-style `torch.utils.data.Dataset`.
 
     Args:
         dataset: Read sample by sample, so give it loader processes where reading takes long.
-        collate: Makes one pair of tensors of a list of samples.
+        collate: Makes a batch of a list of samples.
     """
 
-    def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any] = default_collate) -> None:
+    def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Batch] = default_collate) -> None:
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
             raise HpcDlError(
                 f"data set {type(dataset).__name__}",
@@ -39,17 +39,26 @@ class MapStyle:
         return len(self._dataset)
 
     def batch(self, indices: Indices) -> Batch:
-        # A rank without a sample in this step still needs tensors of the right shape and type: cut them from sample 0.
-        samples = [self._dataset[int(index)] for index in indices] or [self._dataset[0]]
-        pair = self._collate(samples)
-        if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair)):
-            raise HpcDlError(
-                f"data set {type(self._dataset).__name__}",
-                f"its samples make {type(pair).__name__}, not a pair of tensors",
-                "let the data set return (input, target), or give a collate function that does",
-            )
-        inputs, target = pair
-        return inputs[: len(indices)], target[: len(indices)]
+        if len(indices):
+            return self._collate([self._dataset[int(index)] for index in indices])
+        # No samples are tensors of the right shape and type all the same: those of sample 0, cut.
+        return map_tensors(lambda part: part[:0] if part.dim() else part, self._collate([self._dataset[0]]))
+
+
+class Part(NamedTuple):
+    """Samples of one rank that go through the model together."""
+
+    batch: Batch
+    samples: int
+
+
+Cut = Callable[[Indices, int], list[Indices]]
+"""Cuts a rank's samples of a step into parts; also told how many samples all ranks have."""
+
+
+def whole(indices: Indices, samples: int) -> list[Indices]:
+    """All samples of the rank in one part."""
+    return [indices]
 
 
 class Loader:
@@ -61,46 +70,50 @@ class Loader:
         workers: Loader processes of this rank; 0 reads in this process. No more are started than it may use cores.
         reseed: Seed this process's generators before every batch, as loader processes do theirs: random numbers of a
             batch then do not depend on the number of workers, nor on what was read before.
+        cut: How the samples of a step are cut into parts.
     """
 
-    def __init__(self, source: Source, plan: Plan, workers: int = 0, reseed: bool = False) -> None:
-        self._source, self._plan, self._reseed = source, plan, reseed
-        self._steps = _Steps(plan)
+    def __init__(self, source: Source, plan: Plan, workers: int = 0, reseed: bool = False, cut: Cut = whole) -> None:
+        self._source, self._plan, self._reseed, self._cut = _InParts(source), plan, reseed, cut
+        self._steps = _Steps(plan, cut)
         self._processes = None
         workers = _within_affinity(workers)
         if workers:
             # Not fork: a child of a process that has started MPI or a GPU inherits registered memory and locks that
             # it must not touch (Perlmutter's network memory is registered at start-up, docs.nersc.gov, 2026).
             self._processes = DataLoader(
-                _Indexed(source),
+                self._source,
                 batch_size=None,  # `_Steps` hands out whole batches
                 sampler=self._steps,
+                collate_fn=_as_it_is,
                 num_workers=workers,
                 persistent_workers=True,
                 multiprocessing_context="forkserver",
                 worker_init_fn=outlive_sigterm,
             )
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Inputs, target and the global number of samples of each step of an epoch, from `first_step` on."""
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[list[Part], int]]:
+        """This rank's parts, and the number of samples of all ranks, in each step of an epoch from `first_step` on."""
         steps = range(first_step, self._plan.steps_per_epoch)
-        if self._processes is None:
-            for step in steps:
-                if self._reseed:
-                    seed_all(batch_seed(self._plan.seed, self._plan.rank, epoch, step))
-                indices, global_size = self._plan.batch(epoch, step)
-                yield *self._source.batch(indices), global_size
-            return
+        for step, batches in zip(steps, self._read(epoch, steps), strict=True):
+            indices, samples = self._plan.batch(epoch, step)
+            sizes = map(len, self._cut(indices, samples))
+            yield [Part(batch, size) for batch, size in zip(batches, sizes, strict=True)], samples
+
+    def _read(self, epoch: int, steps: range) -> Iterator[list[Batch]]:
         self._steps.epoch, self._steps.steps = epoch, steps
+        if self._processes is None:
+            for parts, seed in self._steps:
+                if self._reseed:
+                    seed_all(seed)
+                yield self._source.read(parts)
+            return
         with withheld():  # the first time this starts them
             batches = iter(self._processes)
-        for step, (inputs, target) in zip(steps, batches, strict=True):
-            yield inputs, target, self._plan.batch(epoch, step)[1]
+        yield from batches
 
 
-def batches(
-    source: Source, plan: Plan, epoch: int, first_step: int = 0, workers: int = 0
-) -> Iterator[tuple[Tensor, Tensor, int]]:
+def batches(source: Source, plan: Plan, epoch: int, first_step: int = 0, workers: int = 0) -> Iterator[tuple[Any, ...]]:
     """The batches of one rank in one epoch.
 
     Args:
@@ -111,20 +124,23 @@ def batches(
         workers: Loader processes; 0 reads in this process. To keep them from epoch to epoch, use `Loader`.
 
     Yields:
-        Inputs, target, and the number of samples of all ranks in this step. The tensors have length 0 where this rank
-        has no sample in the step, so that all ranks take the same number of steps.
+        Inputs, target, and the number of samples of all ranks in this step; of a source that gives no pairs, the batch
+        and that number. Tensors have length 0 where this rank has no sample in the step, so that all ranks take the
+        same number of steps.
     """
-    yield from Loader(source, plan, workers).epoch(epoch, first_step)
+    for ((batch, _),), samples in Loader(source, plan, workers).epoch(epoch, first_step):
+        pair = isinstance(batch, list | tuple) and len(batch) == 2
+        yield (*batch, samples) if pair else (batch, samples)
 
 
-Order = tuple[Indices, int]
+Order = tuple[list[Indices], int]
 
 
 class _Steps(Sampler[Order]):
-    """The indices and seeds of this rank, step by step, of whichever epoch is set."""
+    """The indices, in parts, and seeds of this rank, step by step, of whichever epoch is set."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, cut: Cut) -> None:
+        self._plan, self._cut = plan, cut
         self.epoch, self.steps = 0, range(0)
 
     def __len__(self) -> int:
@@ -133,22 +149,30 @@ class _Steps(Sampler[Order]):
     def __iter__(self) -> Iterator[Order]:
         plan, epoch = self._plan, self.epoch
         for step in self.steps:
-            yield plan.batch(epoch, step)[0], batch_seed(plan.seed, plan.rank, epoch, step)
+            yield self._cut(*plan.batch(epoch, step)), batch_seed(plan.seed, plan.rank, epoch, step)
 
 
-class _Indexed(Dataset[Batch]):
-    """A source as torch's loader wants it: the "index" is the array of a whole batch, and the seed to draw it with."""
+class _InParts(Dataset[list[Batch]]):
+    """A source as torch's loader wants it: the "index" is the arrays of a step's parts, and the seed to draw with."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def __getitem__(self, order: Order) -> Batch:
-        indices, seed = order
+    def read(self, parts: list[Indices]) -> list[Batch]:
+        return [self._source.batch(indices) for indices in parts]
+
+    def __getitem__(self, order: Order) -> list[Batch]:
+        parts, seed = order
         seed_all(seed)  # whichever process reads it, and whatever it has read before
-        return self._source.batch(indices)
+        return self.read(parts)
 
     def __len__(self) -> int:
         return len(self._source)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """torch would turn arrays and numbers into tensors, here and not without loader processes."""
+    return batch
 
 
 def _within_affinity(workers: int) -> int:

@@ -50,6 +50,11 @@ class LossScaler(torch.amp.GradScaler):
             for finding in findings.values():
                 self._agree(finding)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with a checkpoint's loss scale, where both runs have one."""
+        if state_dict and self._enabled:
+            super().load_state_dict(state_dict)
+
     def _maybe_opt_step(self, optimizer: Optimizer, optimizer_state: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         self.skipped = any(finding.item() for finding in optimizer_state["found_inf_per_device"].values())
         return None if self.skipped else optimizer.step(*args, **kwargs)

@@ -24,7 +24,9 @@ import torch
 from hpc_dl.errors import HpcDlError
 
 FOLDER = "checkpoints"
-VERSION = 1
+OF_TRAINER = ("model", "optimizer", "scaler")
+VERSION = 2
+"""Version 1, which is read, too, had the states of the Trainer beside the position."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,13 @@ class Checkpoints:
         self._keep = keep
         self._read_back = False
 
-    def write(self, position: Position, **states: Mapping[str, Any]) -> Path:
+    def write(self, position: Position, states: Mapping[str, Any], order: Mapping[str, int] | None = None) -> Path:
         """Write one; only rank 0 calls it. The first one is read back, as a run that resumes would read it.
 
         Args:
             position: How far the run has come.
             states: Tensors and plain values, in dictionaries; by name.
+            order: What decides which samples the steps ahead take, by name.
 
         Raises:
             HpcDlError: It holds what cannot be read back, or cannot be written; names what.
@@ -69,7 +72,7 @@ class Checkpoints:
             half_written.unlink()
         path = self._folder / f"step-{position.step:08d}.pt"
         beside = path.with_suffix(".part")
-        content = {"version": VERSION, "position": asdict(position), **states}
+        content = {"version": VERSION, "position": asdict(position), "states": states, "order": dict(order or {})}
         _save(content, beside, path)
         if not self._read_back:
             _refuse_unreadable(beside, content)
@@ -143,7 +146,9 @@ def read(path: Path) -> dict[str, Any]:
         raise _unreadable(path, "it holds more than tensors and values", "use one of a run of this hpc_dl") from error
     except Exception as error:
         raise _unreadable(path, str(error).partition("\n")[0] or type(error).__name__, "mend that") from error
-    if content.get("version") != VERSION:
+    if content.get("version") == 1:
+        content = {"states": {name: content.pop(name) for name in OF_TRAINER if name in content}} | content
+    elif content.get("version") != VERSION:
         raise HpcDlError(
             f"checkpoint {path}",
             f"has version {content.get('version')}, this hpc_dl reads {VERSION}",
@@ -186,7 +191,7 @@ def _refuse_unreadable(path: Path, content: dict[str, Any]) -> None:
         path.unlink()
         raise HpcDlError(
             "a checkpoint that can be resumed from",
-            f"{_culprit(content) or 'what is written'} cannot be read back: {error.found}",
+            f"{_culprit(content['states']) or 'what is written'} cannot be read back: {error.found}",
             "keep tensors and plain numbers, strings, lists and dictionaries in states (get_extra_state, optimizers)",
         ) from error
 

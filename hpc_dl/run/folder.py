@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run's folder, and the log that is begun in it."""
+"""A run's folder, and what is begun in it: the log, and a sign of life on the screen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 from torch.nn import Parameter
 
@@ -15,8 +16,9 @@ from hpc_dl.cluster import machines
 from hpc_dl.cluster.variables import RUN_FOLDER
 from hpc_dl.devices.binding_report import judge
 from hpc_dl.errors import HpcDlError
+from hpc_dl.run import progress
 from hpc_dl.run.header import make_header
-from hpc_dl.runlog.records import LOG_NAME, LogWriter
+from hpc_dl.runlog.records import LOG_NAME, LogWriter, Sink
 from hpc_dl.session import Session
 from hpc_dl.settings import Settings
 
@@ -46,10 +48,15 @@ def run_folder(settings: Settings, session: Session) -> Path:
     return folder
 
 
-def open_log(
-    settings: Settings, session: Session, folder: Path, parameters: Iterable[Parameter], epoch_samples: int = 0
-) -> LogWriter | None:
-    """On rank 0: the settings beside the log, the log with its header, and the header on the screen.
+def open_sinks(
+    settings: Settings,
+    session: Session,
+    folder: Path,
+    parameters: Iterable[Parameter],
+    epoch_samples: int,
+    total_steps: int,
+) -> list[Sink]:
+    """On rank 0: the settings beside the log, the log and the screen, both with the header.
 
     Args:
         settings: Of the run.
@@ -57,9 +64,10 @@ def open_log(
         folder: The run's.
         parameters: Of all models.
         epoch_samples: Training samples of an epoch, 0 where nobody knows.
+        total_steps: Of the run, 0 where nobody knows.
     """
     if session.rank != 0 or session.arrivals is None:
-        return None
+        return []
     log = LogWriter(folder)
     (folder / "settings.toml").write_text(arguments.to_toml(settings), encoding="utf-8")
     bindings = [arrival.binding for arrival in session.arrivals]
@@ -86,7 +94,8 @@ def open_log(
         f"{binding.text()}",
         flush=True,
     )
-    return log
+    shown = progress.choose(settings.log.progress, total_steps)
+    return [log] if shown is None else [log, shown]
 
 
 def completed(
@@ -96,13 +105,13 @@ def completed(
     epochs: int | None,
     steps: int | None,
     folder: str | Path | None,
+    resume: Literal["auto", "must", "never"],
 ) -> Settings:
     """The settings with what the loop says itself, as the log's header has them."""
     model = type(session.distributed[0].model)
     training = replace(settings.training, global_batch=global_batch, local_batch=None, epochs=epochs or 1, steps=steps)
     log = settings.log if folder is None else replace(settings.log, folder=str(folder))
-    resume = settings.checkpoint.resume
     named = log.folder or session.environ.get(RUN_FOLDER)
-    checkpoint = replace(settings.checkpoint, resume="auto" if resume == "never" and named else resume)
+    checkpoint = replace(settings.checkpoint, resume="never" if resume == "auto" and not named else resume)
     task = replace(settings.task, model=f"{model.__module__}:{model.__qualname__}", metrics=[])
     return replace(settings, training=training, log=log, checkpoint=checkpoint, task=task)

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run leaves behind while it trains: windows and evaluations in the log, and a sign of life on the screen."""
+"""What a run tells while it trains: windows and evaluations, to the log, the screen and other sinks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from hpc_dl.comm.base import Engine
 from hpc_dl.errors import HpcDlError
-from hpc_dl.run import progress
 from hpc_dl.run.stopping import Watch
 from hpc_dl.run.timer import StepTimer
 from hpc_dl.run.windows import LocalWindow, WindowStream
-from hpc_dl.runlog.records import Evaluation, LogWriter, Window
+from hpc_dl.runlog.records import Evaluation, Record, Sink, Window
 from hpc_dl.settings import LogSettings
 
 if TYPE_CHECKING:
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """Collects steps into windows on all ranks; rank 0 writes and shows them.
+    """Collects steps into windows on all ranks; rank 0 writes them.
 
     Args:
         engine: Reduces windows.
         device: Gives the marks of the timer.
-        settings: Window length, warm-up steps, kind of progress display.
-        total_steps: Of the run, for the display.
-        log: Where to write; None on all ranks but 0.
+        settings: Window length, warm-up steps.
+        sinks: Where to write; none on all ranks but 0.
         watch: Hears what the ranks agree on.
     """
 
@@ -38,29 +37,37 @@ class Recorder:
         engine: Engine,
         device: Device,
         settings: LogSettings,
-        total_steps: int,
-        log: LogWriter | None,
+        sinks: Sequence[Sink],
         watch: Watch,
     ) -> None:
-        self._settings, self._log = settings, log
-        self._progress = progress.choose(settings.progress, total_steps, engine.rank)
-        self._stream = WindowStream(engine, self._write, watch)
+        self._settings, self._sinks = settings, sinks
+        self._stream = WindowStream(engine, self._write_window, watch)
         self.timer = StepTimer(device)
         self._steps_done = 0
         """In this process: warm-up comes again after a restart."""
         self._window_steps = 0
         self._window_samples = 0.0
         self._loss_sum: Tensor | float = 0.0
+        self._terms: dict[str, Tensor | float] | None = None
         self._last = (0, 0, 0.0)
         self.first_step_seconds = 0.0
 
-    def step(self, step: int, epoch: int, samples: float, loss_sum: Tensor | float, rate: float) -> None:
-        """Take in one step of this rank: its share of the samples, and the sum of their losses."""
+    def step(
+        self,
+        step: int,
+        epoch: int,
+        samples: float,
+        loss_sum: Tensor | float,
+        rate: float,
+        terms: Mapping[str, Tensor | float] | None = None,
+    ) -> None:
+        """Take in one step of this rank: its share of the samples, and the sums of their losses and other terms."""
         self.timer.end_step()
         self._steps_done += 1
         self._window_steps += 1
         self._window_samples += samples
         self._loss_sum = self._loss_sum + loss_sum
+        self._add(terms or {})
         self._last = (step, epoch, rate)
         # The first step is a window of its own: it holds what is done once. No window is half warm-up.
         boundaries = (1, self._settings.warmup_steps)
@@ -70,9 +77,7 @@ class Recorder:
     def evaluation(self, evaluation: Evaluation) -> None:
         """Write an evaluation, behind all windows before it."""
         self.settle()
-        if self._log is not None:
-            self._log.write(evaluation)
-        self._progress.evaluation(evaluation)
+        self.write(evaluation)
 
     def settle(self) -> None:
         """Close the window under way and write all that is complete. All ranks call it."""
@@ -80,9 +85,27 @@ class Recorder:
             self._end_window()
         self._stream.flush()
 
+    def write(self, record: Record) -> None:
+        """Write a record, on rank 0."""
+        for sink in self._sinks:
+            sink.write(record)
+
     def close(self) -> None:
-        """Give the screen back."""
-        self._progress.close()
+        """Close the log, and give the screen back."""
+        for sink in self._sinks:
+            sink.close()
+
+    def _add(self, terms: Mapping[str, Tensor | float]) -> None:
+        if self._terms is None:
+            self._terms = dict.fromkeys(terms, 0.0)
+        if terms.keys() != self._terms.keys():
+            raise HpcDlError(
+                f"terms of a step: {', '.join(terms) or 'none'}",
+                f"in the first step they were {', '.join(self._terms) or 'none'}",
+                "record the same terms in all steps and on all ranks",
+            )
+        for name, value in terms.items():
+            self._terms[name] = self._terms[name] + value
 
     def _end_window(self) -> None:
         phases, step_seconds = self.timer.take()
@@ -99,19 +122,18 @@ class Recorder:
                 step_seconds=tuple(step_seconds),
                 learning_rate=rate,
                 loss_sum=float(self._loss_sum),
+                terms={name: float(total) for name, total in (self._terms or {}).items()},
             )
         )
         self._window_steps, self._window_samples = 0, 0.0
-        self._loss_sum = 0.0
+        self._loss_sum, self._terms = 0.0, dict.fromkeys(self._terms or {}, 0.0)
         self.timer.lap("other")  # the log's own cost counts, but not as input
 
-    def _write(self, window: Window) -> None:
+    def _write_window(self, window: Window) -> None:
         if not math.isfinite(window.loss):
             raise HpcDlError(
                 f"training after step {window.first_step + window.steps}",
                 f"the mean loss of the steps from {window.first_step} on is {window.loss}",
                 "resume from a checkpoint before, with a lower learning rate, longer warm-up or training.clip_norm",
             )
-        if self._log is not None:
-            self._log.write(window)
-        self._progress.window(window)
+        self.write(window)

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Going on from a checkpoint: its content goes into model and optimizer, and the samples ahead are those it expects."""
+"""Going on from a checkpoint: where the run before had come to, and whether the samples ahead are those it expects."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-import torch
-from torch import nn
 
 from hpc_dl.comm.base import Engine
 from hpc_dl.comm.flat import broadcast_state
@@ -15,19 +13,80 @@ from hpc_dl.data.sharding import Plan
 from hpc_dl.errors import HpcDlError
 from hpc_dl.run.checkpoint import Checkpoints, Position
 
-ORDER = ("training samples", "training.seed", "data.shuffle")
+BATCH, SAMPLES = "global batch", "training samples"
+ORDER = (SAMPLES, "training.seed", "data.shuffle")
 """What decides the order of an epoch's samples."""
 
 
-def order_of(plan: Plan) -> dict[str, int]:
-    """What decides which samples the steps of an epoch take, by name; stored in every checkpoint."""
-    return {
-        "training samples": plan.samples,
-        "global batch": plan.step_samples,
-        "training.seed": plan.seed,
-        "data.shuffle": plan.shuffle,
-        "training.drop_last": plan.drop_last,
-    }
+@dataclass(frozen=True)
+class Course:
+    """Which samples the steps of an epoch take."""
+
+    facts: Mapping[str, int]
+    """What decides it, by name; stored in every checkpoint."""
+    global_batch: int
+    steps_per_epoch: int | None = None
+    """None where nobody knows."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Course:
+        """That of a plan."""
+        facts = {
+            SAMPLES: plan.samples,
+            BATCH: plan.step_samples,
+            "training.seed": plan.seed,
+            "data.shuffle": int(plan.shuffle),
+            "training.drop_last": int(plan.drop_last),
+        }
+        return cls(facts, plan.step_samples, plan.steps_per_epoch)
+
+    def steps_left(self, epochs: int, position: Position) -> int | None:
+        """Steps to the end of so many epochs; how many an epoch takes may have changed since the position."""
+        if self.steps_per_epoch is None:
+            return None
+        done = position.epoch_samples // self.global_batch
+        return max(0, epochs - position.epoch) * self.steps_per_epoch - done
+
+    def position_in(self, content: Mapping[str, Any]) -> Position:
+        """Where the checkpoint's run had come to.
+
+        Within an epoch the steps ahead must take the samples that are left of it: their order stays, and a step of the
+        new batch must begin there. Between two epochs everything may change.
+
+        Raises:
+            HpcDlError: The rest of the epoch would not be the one that was left; names what is different.
+        """
+        position = Position(**content["position"])
+        if position.epoch_samples == 0:
+            return position
+        for name, then, now in self._differences(content):
+            if name not in ORDER:
+                continue
+            raise HpcDlError(
+                f"resuming within an epoch ({position.epoch_samples} samples into it) with {name} = {now}",
+                f"it was {then} when the checkpoint was written, so other samples would be left",
+                f"resume with {name} = {then}, or from a checkpoint at the end of an epoch",
+            )
+        step, rest = divmod(position.epoch_samples, self.global_batch)
+        if rest or (self.steps_per_epoch is not None and step >= self.steps_per_epoch):
+            samples = f" and {self.facts[SAMPLES]} training samples" if SAMPLES in self.facts else ""
+            raise HpcDlError(
+                f"resuming with a global batch of {self.global_batch}{samples}",
+                f"the run stopped {position.epoch_samples} samples into an epoch, where no step begins",
+                "resume with the batch and the data of before, or from a checkpoint at the end of an epoch",
+            )
+        return position
+
+    def changes(self, content: Mapping[str, Any]) -> list[str]:
+        """What is different from the checkpoint's run, a sentence each."""
+        return [f"resumed with {name} = {now}; it was {then} before" for name, then, now in self._differences(content)]
+
+    def _differences(self, content: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
+        """Name, value then, value now."""
+        then = content.get("order", {})  # older checkpoints hold none
+        for name, now in self.facts.items():
+            if name in then and then[name] != now:
+                yield name, int(then[name]), now
 
 
 def newest(checkpoints: Checkpoints, engine: Engine, must: bool) -> dict[str, Any] | None:
@@ -40,56 +99,3 @@ def newest(checkpoints: Checkpoints, engine: Engine, must: bool) -> dict[str, An
     if content is None and must:
         raise HpcDlError("checkpoint.resume = 'must'", "the run's folder holds no whole checkpoint", "use 'auto'")
     return content
-
-
-def position_in(content: Mapping[str, Any], plan: Plan) -> Position:
-    """Where the checkpoint's run had come to.
-
-    Within an epoch the steps ahead must take the samples that are left of it: their order stays, and a step of the new
-    batch must begin there. Between two epochs everything may change.
-
-    Raises:
-        HpcDlError: The rest of the epoch would not be the one that was left; names what is different.
-    """
-    position = Position(**content["position"])
-    if position.epoch_samples == 0:
-        return position
-    for name, then, now in _differences(content, plan):
-        if name not in ORDER:
-            continue
-        raise HpcDlError(
-            f"resuming within an epoch ({position.epoch_samples} samples into it) with {name} = {now}",
-            f"it was {then} when the checkpoint was written, so other samples would be left",
-            f"resume with {name} = {then}, or from a checkpoint at the end of an epoch",
-        )
-    step, rest = divmod(position.epoch_samples, plan.step_samples)
-    if rest or step >= plan.steps_per_epoch:
-        raise HpcDlError(
-            f"resuming with a global batch of {plan.step_samples} and {plan.samples} training samples",
-            f"the run stopped {position.epoch_samples} samples into an epoch, where no step begins",
-            "resume with the batch and the data of before, or from a checkpoint at the end of an epoch",
-        )
-    return position
-
-
-def changes(content: Mapping[str, Any], plan: Plan) -> list[str]:
-    """What is different from the checkpoint's run, a sentence each."""
-    return [f"resumed with {name} = {now}; it was {then} before" for name, then, now in _differences(content, plan)]
-
-
-def load(content: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a checkpoint into model and optimizer."""
-    model.load_state_dict(content["model"])
-    # State dicts carry rate, momentum and decay of the run before; those of this run's settings stay.
-    options = [{name: group[name] for name in group if name != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(content["optimizer"])
-    for group, kept in zip(optimizer.param_groups, options, strict=True):
-        group.update(kept)
-
-
-def _differences(content: Mapping[str, Any], plan: Plan) -> Iterator[tuple[str, int, int]]:
-    """Name, value then, value now."""
-    then = content.get("order", {})  # older checkpoints hold none
-    for name, now in order_of(plan).items():
-        if name in then and then[name] != now:
-            yield name, then[name], now

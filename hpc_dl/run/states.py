@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run of one's own loop is resumed with: whatever has a state, by name, and the position."""
+"""What a run is resumed with: whatever has a state, by name, and the position."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from hpc_dl.errors import HpcDlError
 from hpc_dl.run.checkpoint import Checkpoints, Position
-from hpc_dl.run.resume import newest
+from hpc_dl.run.resume import Course, newest
 from hpc_dl.session import Session
 from hpc_dl.settings import CheckpointSettings
 
@@ -29,7 +29,7 @@ class States:
         parts: By name, the same on all ranks.
         folder: The run's.
         settings: How many checkpoints stay, and whether one is to be resumed.
-        global_batch: Samples of a step over all ranks.
+        course: Which samples the steps take.
     """
 
     def __init__(
@@ -38,17 +38,17 @@ class States:
         parts: Mapping[str, Stateful],
         folder: Path,
         settings: CheckpointSettings,
-        global_batch: int,
+        course: Course,
     ) -> None:
         self._session, self._parts, self._folder = session, dict(parts), folder
-        self._must, self._global_batch = settings.resume == "must", global_batch
+        self._must, self._course = settings.resume == "must", course
         self._checkpoints = Checkpoints(folder, settings.keep)
 
     def write(self, position: Position) -> None:
         """Write a checkpoint, on rank 0."""
         if self._session.rank == 0:
             states = {name: part.state_dict() for name, part in self._parts.items()}
-            self._checkpoints.write(position, states=states, order={"global batch": self._global_batch})
+            self._checkpoints.write(position, states=states, order=self._course.facts)
 
     def load(self) -> Position:
         """Put the newest checkpoint into the parts of all ranks; the position is the start where there is none.
@@ -59,26 +59,20 @@ class States:
         content = newest(self._checkpoints, self._session.engine, self._must)
         if content is None:
             return Position()
-        self._refuse_others(content)
+        self._refuse_others(content["states"])
+        position = self._course.position_in(content)
         for name, part in self._parts.items():
             part.load_state_dict(content["states"][name])
-        position = Position(**content["position"])
-        if position.epoch_samples % self._global_batch:
-            raise HpcDlError(
-                f"resuming {self._folder} with a global batch of {self._global_batch}",
-                f"it stopped {position.epoch_samples} samples into an epoch, where no step begins",
-                f"resume with the global batch of before, {content['order'].get('global batch')}",
-            )
         if self._session.rank == 0:
-            print(f"resumed {self._folder} after step {position.step}", flush=True)
+            for change in [f"resumed {self._folder} after step {position.step}", *self._course.changes(content)]:
+                print(f"hpc-dl: {change}", flush=True)
         return position
 
-    def _refuse_others(self, content: Mapping[str, Any]) -> None:
-        states = content.get("states")
-        if states is None or set(states) != set(self._parts):
+    def _refuse_others(self, states: Mapping[str, Any]) -> None:
+        if set(states) != set(self._parts):
             raise HpcDlError(
                 f"resuming {self._folder}",
-                f"its checkpoint holds {', '.join(sorted(states)) if states else 'a run of the Trainer'}, "
-                f"and the run's state is {', '.join(sorted(self._parts))}",
+                f"its checkpoint holds {', '.join(sorted(states))}, and the run's state is "
+                f"{', '.join(sorted(self._parts))}",
                 "give the same names, or another folder",
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -40,6 +40,8 @@ class LocalWindow:
     learning_rate: float
     loss_sum: float
     """Sum of the losses of this rank's samples."""
+    terms: dict[str, float] = field(default_factory=dict)
+    """Such sums of further quantities; the same names on all ranks."""
 
 
 class Reduction:
@@ -47,7 +49,7 @@ class Reduction:
 
     def __init__(self, engine: Engine, windows: Sequence[LocalWindow], wish: int = 0) -> None:
         self._windows, self._world_size = windows, engine.world_size
-        sums = [[*_quantities(window), window.samples, window.loss_sum] for window in windows]
+        sums = [[*_quantities(w), *w.terms.values(), w.samples, w.loss_sum] for w in windows]
         self._sums = torch.tensor(sums, dtype=torch.float64)
         ticks = [[round(value / TICK_SECONDS) for value in _quantities(window)] for window in windows]
         extremes = [
@@ -56,7 +58,7 @@ class Reduction:
         self._extremes = torch.tensor(extremes, dtype=torch.int64)
         # Named by their number, too: Horovod remembers the shape that belongs to a name.
         self._works = (
-            engine.reduce_async(self._sums, "sum", f"window.sums.{len(windows)}"),
+            engine.reduce_async(self._sums, "sum", f"window.sums.{len(windows)}.{len(sums[0])}"),
             engine.reduce_async(self._extremes, "max", f"window.extremes.{len(windows)}"),
         )
 
@@ -81,6 +83,7 @@ class Reduction:
             )
             for number, quantity in enumerate(QUANTITIES)
         }
+        samples, terms = max(1.0, sums[-2]), sums[len(QUANTITIES) : -2]
         return Window(
             first_step=window.first_step,
             steps=len(window.step_seconds),
@@ -91,7 +94,8 @@ class Reduction:
             phases=spreads,
             step_seconds=window.step_seconds,
             learning_rate=window.learning_rate,
-            loss=sums[-1] / max(1.0, sums[-2]),
+            loss=sums[-1] / samples,
+            terms={name: total / samples for name, total in zip(window.terms, terms, strict=True)},
         )
 
 

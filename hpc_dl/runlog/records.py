@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from hpc_dl.errors import HpcDlError
 from hpc_dl.runlog.fields import build
@@ -105,6 +105,8 @@ class Window:
     """At the last step of the window."""
     loss: float
     """Mean over the samples of the window and all ranks."""
+    terms: dict[str, float] = field(default_factory=dict)
+    """Such means of the parts of the loss and of whatever else a step tells, by name."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,13 @@ def from_line(line: str) -> Record:
     if isinstance(record, Window) and not (record.steps > 0 and 0 < record.seconds.max < math.inf):
         raise ValueError(f"window: {record.steps} steps in {record.seconds.max} seconds")
     return record
+
+
+class Sink(Protocol):
+    """Where the records of a run go; on rank 0."""
+
+    def write(self, record: Record) -> None: ...
+    def close(self) -> None: ...
 
 
 class LogWriter:

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hpc_dl.comm.base import Engine
+from hpc_dl.data.batch import Placement
+from hpc_dl.data.workers import Part
 from hpc_dl.training.metrics import Metric, over_ranks, tally
 from hpc_dl.training.modes import modes_kept
+from hpc_dl.training.objective import Objective
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
@@ -20,34 +23,38 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    parts: Iterable[Part],
     metrics: Mapping[str, Metric],
+    objective: Objective,
     engine: Engine,
     device: Device,
+    place: Placement,
     precision: str = "fp32",
 ) -> tuple[dict[str, float], int]:
     """Metrics of the samples of all ranks.
 
     Args:
         model: Put into evaluation mode meanwhile.
-        batches: This rank's inputs and targets, on the device; the batches of all ranks hold every sample once.
-        metrics: By name.
+        parts: This rank's batches; those of all ranks hold every sample once.
+        metrics: By name; called as the objective's function is.
+        objective: Says what functions of a batch are called with.
         engine: Sums over ranks, once.
         device: Gives autocast.
+        place: Moves batches to the device.
         precision: As in training.
 
     Returns:
         The metrics, and the number of samples.
     """
-    tallies, samples = {name: tally(metric) for name, metric in metrics.items()}, 0
+    tallies, counted = {name: tally(metric) for name, metric in metrics.items()}, 0
     with modes_kept(model):
         model.eval()
-        for inputs, target in batches:
-            if len(inputs) == 0:
+        for batch, samples in parts:
+            if samples == 0:
                 continue
             with device.autocast(precision):
-                output = model(inputs)
+                arguments = objective.arguments(model, place(batch))
             for one in tallies.values():
-                one.add(output, target, len(inputs))
-            samples += len(inputs)
-    return over_ranks(tallies, samples, engine)
+                one.add(*arguments, samples)
+            counted += samples
+    return over_ranks(tallies, counted, engine)

@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hpc_dl.comm.base import Engine
 from hpc_dl.data.base import Source
+from hpc_dl.data.batch import Placement
 from hpc_dl.errors import HpcDlError
-from hpc_dl.training.weighing import mean_and_weight
+from hpc_dl.training.objective import Objective, found
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
@@ -61,12 +62,12 @@ def largest_batch(attempt: Callable[[int], object], device: Device, engine: Engi
 def largest_local_batch(
     model: nn.Module,
     make_optimizer: Callable[[], torch.optim.Optimizer],
-    loss: Callable[[Tensor, Tensor], Any],
+    objective: Objective,
     source: Source,
     device: Device,
     engine: Engine,
+    place: Placement,
     precision: str = "fp32",
-    channels_last: bool = False,
 ) -> int:
     """The largest number of samples with which one training step of a model fits on every rank.
 
@@ -75,7 +76,9 @@ def largest_local_batch(
     Args:
         model: On the device.
         make_optimizer: Builds its optimizer, whose state takes memory too.
+        objective: What is minimised.
         source: Training samples; taken more than once where the batch is larger than the source.
+        place: Moves a batch to the device.
 
     Raises:
         HpcDlError: On a CPU, whose memory ends without an error that could be caught; or nothing fits.
@@ -91,13 +94,9 @@ def largest_local_batch(
 
     def attempt(batch: int) -> None:
         exchanged = [torch.empty_like(p) for p in model.parameters() if p.requires_grad and engine.world_size > 1]
-        inputs, target = (part.to(device.torch_device) for part in source.batch(np.arange(batch) % len(source)))
-        if precision == "fp64" and inputs.is_floating_point():
-            inputs = inputs.double()
-        if channels_last and inputs.dim() == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        some = place(source.batch(np.arange(batch) % len(source)))
         with device.autocast(precision):
-            mean, _ = mean_and_weight(loss(model(inputs), target))
+            mean = found(objective.function(*objective.arguments(model, some))).loss
         mean.backward()
         optimizer.step()
         del exchanged  # kept until here: the buckets of the gradient exchange will stand beside the gradients

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -24,12 +25,13 @@ from torch import Tensor
 from hpc_dl.comm.base import Engine
 from hpc_dl.errors import HpcDlError
 from hpc_dl.training.imports import import_object
-from hpc_dl.training.weighing import mean_and_weight, over_classes
+from hpc_dl.training.objective import LOSS, found, mean_and_weight
+from hpc_dl.training.weighing import over_classes
 
 Metric = Any
 """A function or object as above."""
-Batch = tuple[Any, Any, int]
-"""Output, target and number of samples."""
+Arguments = tuple[Any, Any, int]
+"""What a metric is called with, and the number of samples."""
 TOLERANCE = 1e-4
 """Between a metric of some samples and the same from parts of them: rounding in float32, and far below what a root of a
 mean is off."""
@@ -47,8 +49,8 @@ class Tally(Protocol):
     def sums(self) -> Tensor:
         """Everything the metric has added up: a vector in float64, as long on every rank."""
 
-    def value(self, sums: Tensor) -> float:
-        """The metric of these sums, which may be those of several ranks."""
+    def values(self, name: str, sums: Tensor) -> dict[str, float]:
+        """The metric of these sums, which may be those of several ranks, under its name in the log."""
 
 
 class MeanTally:
@@ -71,9 +73,41 @@ class MeanTally:
     def sums(self) -> Tensor:
         return self._sums
 
-    def value(self, sums: Tensor) -> float:
+    def values(self, name: str, sums: Tensor) -> dict[str, float]:
         total, weight = sums.tolist()
-        return total / weight if weight else float("nan")
+        return {name: total / weight if weight else float("nan")}
+
+
+@dataclass(frozen=True)
+class Terms:
+    """An objective as a metric: the loss and its named terms."""
+
+    function: Callable[[Any, Any], Any]
+    names: Sequence[str]
+    """Of the terms besides the loss."""
+
+
+class TermsTally:
+    """Of an objective's terms."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._sums = torch.zeros(2 + len(terms.names), dtype=torch.float64)
+
+    def add(self, model: Any, batch: Any, samples: int) -> None:
+        loss, weight, terms = found(self._terms.function(model, batch))
+        weight = float(samples if weight is None else weight)
+        if weight:
+            means = [1.0, float(loss), *(float(terms[name]) for name in self._terms.names)]
+            self._sums += torch.tensor(means, dtype=torch.float64) * weight
+
+    def sums(self) -> Tensor:
+        return self._sums
+
+    def values(self, name: str, sums: Tensor) -> dict[str, float]:
+        weight, *totals = sums.tolist()
+        means = [total / weight if weight else float("nan") for total in totals]
+        return dict(zip((LOSS, *self._terms.names), means, strict=True))
 
 
 class ObjectTally:
@@ -90,16 +124,18 @@ class ObjectTally:
         parts = [torch.as_tensor(getattr(self._metric, name)).reshape(-1) for name in self._names]
         return torch.cat([torch.zeros(0), *(part.detach().cpu() for part in parts)]).double()
 
-    def value(self, sums: Tensor) -> float:
+    def values(self, name: str, sums: Tensor) -> dict[str, float]:
         state = [getattr(self._metric, name) for name in self._names]
         lengths = [torch.as_tensor(mine).numel() for mine in state]
-        for name, mine, part in zip(self._names, state, sums.split(lengths), strict=True):
-            setattr(self._metric, name, _like(mine, part))
-        return float(self._metric.compute())
+        for attribute, mine, part in zip(self._names, state, sums.split(lengths), strict=True):
+            setattr(self._metric, attribute, _like(mine, part))
+        return {name: float(self._metric.compute())}
 
 
 def tally(metric: Metric) -> Tally:
     """Nothing counted yet."""
+    if isinstance(metric, Terms):
+        return TermsTally(metric)
     return ObjectTally(metric) if hasattr(metric, "update") else MeanTally(metric)
 
 
@@ -108,17 +144,19 @@ def over_ranks(tallies: Mapping[str, Tally], samples: int, engine: Engine) -> tu
     parts = [one.sums() for one in tallies.values()]
     together = engine.reduce(torch.cat([*parts, torch.tensor([float(samples)])]).double(), "sum", "evaluation")
     *sums, counted = together.split([*map(len, parts), 1])
-    values = {name: one.value(part) for (name, one), part in zip(tallies.items(), sums, strict=True)}
+    values: dict[str, float] = {}
+    for (name, one), part in zip(tallies.items(), sums, strict=True):
+        values |= one.values(name, part)
     return values, round(float(counted))
 
 
-def refuse_what_cannot_be_added(name: str, metric: Metric, whole: Batch, parts: Sequence[Batch]) -> None:
+def refuse_what_cannot_be_added(name: str, metric: Metric, whole: Arguments, parts: Sequence[Arguments]) -> None:
     """A metric of some samples must follow from the sums over parts of them, or it would depend on the number of ranks.
 
     Args:
         name: As in task.metrics.
         metric: What is tried.
-        whole: Output, target and number of some samples.
+        whole: Arguments of some samples.
         parts: The same samples, cut into unequal parts.
 
     Raises:
@@ -134,7 +172,9 @@ def refuse_what_cannot_be_added(name: str, metric: Metric, whole: Batch, parts: 
         )
 
 
-def what_cannot_be_added(metric: Metric, whole: Batch, parts: Sequence[Batch], tolerance: float = TOLERANCE) -> str:
+def what_cannot_be_added(
+    metric: Metric, whole: Arguments, parts: Sequence[Arguments], tolerance: float = TOLERANCE
+) -> str:
     """How a metric of some samples differs from the same put together from parts of them; empty if it does not."""
     expected, found = _added_up(metric, [whole]), _added_up(metric, parts)
     if math.isnan(expected) or math.isclose(expected, found, rel_tol=tolerance, abs_tol=1e-6):
@@ -143,12 +183,12 @@ def what_cannot_be_added(metric: Metric, whole: Batch, parts: Sequence[Batch], t
     return f"of {whole[2]} samples it is {expected:.6g}, put together from {sizes} of them {found:.6g}"
 
 
-def _added_up(metric: Metric, parts: Sequence[Batch]) -> float:
-    """The metric of several ranks, each with one of the parts."""
+def _added_up(metric: Metric, parts: Sequence[Arguments]) -> float:
+    """The metric of several ranks, each with one of the parts; of several terms their sum."""
     tallies = [tally(metric) for _ in parts]
-    for one, batch in zip(tallies, parts, strict=True):
-        one.add(*batch)
-    return tallies[0].value(torch.stack([one.sums() for one in tallies]).sum(0))
+    for one, arguments in zip(tallies, parts, strict=True):
+        one.add(*arguments)
+    return sum(tallies[0].values("", torch.stack([one.sums() for one in tallies]).sum(0)).values())
 
 
 def _set_back(metric: Any) -> list[str]:

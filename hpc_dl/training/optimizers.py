@@ -77,6 +77,27 @@ def set_rates(optimizer: Optimizer, factor: float) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
 
+class Moments:
+    """An optimizer's state in a checkpoint. Its rate, momentum and decay stay those of the run that loads it.
+
+    Args:
+        optimizer: With the options of this run.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        groups = self._optimizer.param_groups
+        options = [{name: group[name] for name in group if name != "params"} for group in groups]
+        self._optimizer.load_state_dict(state)
+        for group, kept in zip(self._optimizer.param_groups, options, strict=True):
+            group.update(kept)
+
+
 def _rates(settings: OptimizerSettings) -> dict[str, Any]:
     return {"momentum": settings.momentum}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A few samples through model, loss and metrics before training begins: what does not fit is said in a sentence."""
+"""A few samples through model, objective and metrics before training begins: a mismatch is told in a sentence."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from hpc_dl.data.base import Data, Source
+from hpc_dl.data.batch import Batch, describe, map_tensors
 from hpc_dl.errors import HpcDlError
 from hpc_dl.training.metrics import (
     TOLERANCE,
-    Batch,
+    Arguments,
     Metric,
+    Terms,
     refuse_what_cannot_be_added,
     tally,
     what_cannot_be_added,
 )
 from hpc_dl.training.modes import modes_kept, put_into_training, unchanged
-from hpc_dl.training.weighing import mean_and_weight
+from hpc_dl.training.objective import Objective, PairObjective, found
 
 T = TypeVar("T")
 
@@ -50,175 +52,181 @@ class Rehearsed(NamedTuple):
     """The fewest samples a training step can do with: 2 where a layer normalises over the batch."""
     doubt: str
     """Why gradients would depend on the number of ranks; empty where the loss is the mean that it should be."""
+    terms: tuple[str, ...] = ()
+    """Names of the objective's terms besides the loss."""
 
 
-class Stage(NamedTuple):
-    """What a sample has passed, for the error."""
+@dataclass(frozen=True)
+class Stage:
+    """What samples are passing, for the error."""
 
-    name: str
-    inputs: Tensor
-    target: Tensor
+    objective: Objective
+    what: str
+    """Such as "one training sample"."""
+    batch: Batch
 
-    def mismatch(self, found: str) -> HpcDlError:
+    @contextmanager
+    def through(self, name: str) -> Iterator[None]:
+        """A mismatch in here is told as one of this part."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except WRONG as error:
+            raise self.mismatch(name, _told(error)) from error
+
+    def mismatch(self, name: str, what: str) -> HpcDlError:
         return HpcDlError(
-            self.name,
-            f"inputs {_shown(self.inputs)}, target {_shown(self.target)}: {found}",
-            "make data (data.source, data.options), task.model, task.loss and task.metrics fit together",
+            f"{self.what} through {name}",
+            f"{self.objective.describe(self.batch)}: {what}",
+            f"make data (data.source, data.options), task.model, {self.objective.setting} and task.metrics fit "
+            "together",
         )
 
 
-def rehearse(
-    data: Data,
-    model: nn.Module,
-    loss: Callable[[Tensor, Tensor], Any],
-    metrics: Mapping[str, Metric],
-    to_device: Callable[[Tensor], Tensor],
-    autocast: Callable[[], AbstractContextManager[object]],
-    local_batch: int = LOSS_SAMPLES,
-) -> Rehearsed:
-    """Take the first training sample through model and loss as a step does, and the first evaluation samples through
-    model and metrics; nothing is changed by it.
+@dataclass(frozen=True)
+class Rehearsal:
+    """Takes the first training sample through model and objective as a step does, and the first evaluation samples
+    through model and metrics; nothing is changed by it.
 
     Args:
         data: Both parts.
         model: On its device.
-        loss: loss(output, target).
-        metrics: By name.
-        to_device: Moves a batch and gives it the run's type.
+        objective: What is minimised.
+        place: Moves a batch and gives it the run's type.
         autocast: Precision of the run.
-        local_batch: How many samples a step takes at a time.
-
-    Raises:
-        HpcDlError: Shapes or types of data, model, loss and metrics do not fit together, or a metric is none that could
-            be added up over ranks.
     """
 
-    def train_on(samples: int) -> None:
-        stage, output = _through_model("training", data.train, samples, model, to_device, autocast)
-        stage = stage._replace(name="one training sample through the loss")
-        with _mismatch_told(stage), autocast():
-            value, _ = mean_and_weight(loss(output, stage.target))
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            raise stage.mismatch(f"the loss gives {_shown(value)}, not one number")
+    data: Data
+    model: nn.Module
+    objective: Objective
+    place: Callable[[Batch], Batch]
+    autocast: Callable[[], AbstractContextManager[object]]
 
-    with unchanged(model), modes_kept(model):
-        put_into_training(model)
-        with torch.enable_grad():
-            least = _least_samples(train_on, len(data.train))
-            samples = min(LOSS_SAMPLES, local_batch, len(data.train))
-            doubt = _doubt(data.train, samples, model, loss, to_device, autocast) if samples > 1 else ""
-        model.eval()
-        with torch.no_grad():
-            samples = min(METRIC_SAMPLES, len(data.evaluation))
-            stage, output = _through_model("evaluation", data.evaluation, samples, model, to_device, autocast)
+    def training(self, local_batch: int = LOSS_SAMPLES) -> Rehearsed:
+        """Try the objective.
+
+        Args:
+            local_batch: How many samples a step takes at a time.
+
+        Raises:
+            HpcDlError: Shapes or types of data, model and objective do not fit together.
+        """
+        with unchanged(self.model), modes_kept(self.model), torch.enable_grad():
+            put_into_training(self.model)
+            least, terms = self._least_samples()
+            samples = min(LOSS_SAMPLES, local_batch, len(self.data.train))
+            doubt = self._doubt(samples, terms) if samples > 1 else ""
+        return Rehearsed(least, doubt, terms)
+
+    def evaluation(self, metrics: Mapping[str, Metric]) -> None:
+        """Try the metrics, as an evaluation calls them; then whether they can be put together from parts.
+
+        Raises:
+            HpcDlError: They do not fit, or a metric is none that could be added up over ranks.
+        """
+        source = self.data.evaluation
+        samples = min(METRIC_SAMPLES, len(source))
+        with unchanged(self.model), modes_kept(self.model), torch.no_grad():
+            self.model.eval()
+            stage, arguments = self._arguments("evaluation", source, samples)
             for name, metric in metrics.items():
-                stage = stage._replace(name=f"one evaluation sample through the metric {name}")
-                with _mismatch_told(stage):
-                    _try_metric(name, metric, output, stage.target, samples)
-    return Rehearsed(least, doubt)
 
+                def compare(whole: Arguments, parts: Sequence[Arguments], _exact: bool) -> None:
+                    if what_cannot_be_added(metric, whole, [whole]):  # noqa: B023 - called in this turn
+                        return  # it draws random numbers: nothing can be said about it
+                    refuse_what_cannot_be_added(name, metric, whole, parts)  # noqa: B023
 
-def _try_metric(name: str, metric: Metric, output: Any, target: Any, samples: int) -> None:
-    """As an evaluation calls it; then whether it can be put together from parts."""
-    tally(metric).add(output, target, samples)
+                with stage.through(f"the metric {name}"):
+                    tally(metric).add(*arguments, samples)
+                    self._in_parts(compare, source, arguments, samples)
 
-    def compare(whole: Batch, parts: Sequence[Batch], _exact: bool) -> None:
-        refuse_what_cannot_be_added(name, metric, whole, parts)
-
-    _in_parts(compare, output, target, samples)
-
-
-def _doubt(
-    source: Source,
-    samples: int,
-    model: nn.Module,
-    loss: Callable[[Tensor, Tensor], Any],
-    to_device: Callable[[Tensor], Tensor],
-    autocast: Callable[[], AbstractContextManager[object]],
-) -> str:
-    """Try a loss as a metric is tried. One that draws random numbers, or takes no parts, cannot be."""
-
-    def compare(whole: Batch, parts: Sequence[Batch], exact: bool) -> str:
-        tolerance = EXACT_TOLERANCE if exact else TOLERANCE
-        if what_cannot_be_added(loss, whole, [whole], tolerance):
-            return ""
-        return what_cannot_be_added(loss, whole, parts, tolerance)
-
-    try:
-        stage, output = _through_model("training", source, samples, model, to_device, autocast)
-        with unchanged(loss) if isinstance(loss, nn.Module) else contextlib.nullcontext(), autocast():
-            return _in_parts(compare, output, stage.target, samples)
-    except (HpcDlError, *WRONG):  # more samples need more memory, and a loss may go backward once
-        return ""
-
-
-def _in_parts(compare: Callable[[Batch, Sequence[Batch], bool], T], output: Any, target: Any, samples: int) -> T:
-    """Call with all samples and with the same in two unequal parts, as exactly as it goes."""
-
-    def part(first: int, last: int, exact: bool) -> Batch:
-        def cut(value: Any) -> Any:
-            if not isinstance(value, Tensor):
-                return value
-            value = value[first:last] if value.shape[:1] == (samples,) else value
-            return value.double() if exact and value.is_floating_point() else value
-
-        return tree_map(cut, output), tree_map(cut, target), last - first
-
-    def compared(exact: bool) -> T:
-        parts = [part(0, 1, exact), part(1, samples, exact)] if samples > 1 else []
-        return compare(part(0, samples, exact), parts, exact)
-
-    try:
-        return compared(exact=True)
-    except WRONG:  # it has tensors of its own, whose type must be that of the output
-        return compared(exact=False)
-
-
-def _least_samples(train_on: Callable[[int], None], available: int) -> int:
-    """With how many samples it works: where one is too few, two may do."""
-    try:
-        train_on(1)
-    except HpcDlError:
-        if available < 2:
-            raise
+    def _least_samples(self) -> tuple[int, tuple[str, ...]]:
+        """With how many samples a step works, since where one is too few, two may do; and the names of its terms."""
         try:
-            train_on(2)
+            return 1, self._train_on(1)
         except HpcDlError:
-            pass
-        else:
-            return 2
-        raise
-    return 1
+            if len(self.data.train) < 2:
+                raise
+            try:
+                return 2, self._train_on(2)
+            except HpcDlError:
+                pass
+            raise
+
+    def _train_on(self, samples: int) -> tuple[str, ...]:
+        stage, arguments = self._arguments("training", self.data.train, samples)
+        name = self.objective.setting.replace("task.", "the ")
+        with stage.through(name), self.autocast():
+            result = found(self.objective.function(*arguments))
+        for term, value in {name: result.loss, **result.terms}.items():
+            if not (isinstance(value, Tensor) or term in result.terms) or _numel(value) != 1:
+                what = name if term == name else f"the term {term!r}"
+                raise stage.mismatch(name, f"{what} gives {describe(value)}, not one number")
+        return tuple(result.terms)
+
+    def _doubt(self, samples: int, terms: Sequence[str]) -> str:
+        """Try an objective as a metric is tried. One that draws random numbers, or takes no parts, cannot be."""
+        function, pairs = self.objective.function, isinstance(self.objective, PairObjective)
+        metric = function if pairs and not terms else Terms(function, ())
+
+        def compare(whole: Arguments, parts: Sequence[Arguments], exact: bool) -> str:
+            tolerance = EXACT_TOLERANCE if exact else TOLERANCE
+            if what_cannot_be_added(metric, whole, [whole], tolerance):
+                return ""
+            return what_cannot_be_added(metric, whole, parts, tolerance)
+
+        try:
+            if not pairs:
+                self.model.eval()  # it is called for each part: neither dropout nor statistics of the batch
+            _, arguments = self._arguments("training", self.data.train, samples)
+            with unchanged(function) if isinstance(function, nn.Module) else contextlib.nullcontext(), self.autocast():
+                return self._in_parts(compare, self.data.train, arguments, samples)
+        except (HpcDlError, *WRONG):  # more samples need more memory, and a loss may go backward once
+            return ""
+
+    def _in_parts(
+        self,
+        compare: Callable[[Arguments, Sequence[Arguments], bool], T],
+        source: Source,
+        arguments: tuple[Any, Any],
+        samples: int,
+    ) -> T:
+        """Call with all samples and with the same in two unequal parts, as exactly as it goes."""
+
+        def part(first: int, last: int, exact: bool) -> Arguments:
+            if isinstance(self.objective, PairObjective):
+                return *(_cut(value, first, last, samples, exact) for value in arguments), last - first
+            return self.model, self.place(source.batch(np.arange(first, last))), last - first
+
+        def compared(exact: bool) -> T:
+            parts = [part(0, 1, exact), part(1, samples, exact)] if samples > 1 else []
+            return compare(part(0, samples, exact), parts, exact)
+
+        if not isinstance(self.objective, PairObjective):
+            return compared(exact=False)
+        try:
+            return compared(exact=True)
+        except WRONG:  # it has tensors of its own, whose type must be that of the output
+            return compared(exact=False)
+
+    def _arguments(self, kind: str, source: Source, samples: int) -> tuple[Stage, tuple[Any, Any]]:
+        batch = self.place(source.batch(np.arange(samples)))
+        stage = Stage(self.objective, f"one {kind} sample", batch)
+        with stage.through("the model"), self.autocast():
+            return stage, self.objective.arguments(self.model, batch)
 
 
-def _through_model(
-    name: str,
-    source: Source,
-    samples: int,
-    model: nn.Module,
-    to_device: Callable[[Tensor], Tensor],
-    autocast: Callable[[], AbstractContextManager[object]],
-) -> tuple[Stage, Any]:
-    inputs, target = (to_device(part) for part in source.batch(np.arange(samples)))
-    stage = Stage(f"one {name} sample through the model", inputs, target)
-    with _mismatch_told(stage), autocast():
-        return stage, model(inputs)
+def _cut(values: Any, first: int, last: int, samples: int, exact: bool) -> Any:
+    def cut(value: Tensor) -> Tensor:
+        value = value[first:last] if value.shape[:1] == (samples,) else value
+        return value.double() if exact and value.is_floating_point() else value
+
+    return map_tensors(cut, values)
 
 
-@contextmanager
-def _mismatch_told(stage: Stage) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except WRONG as error:
-        raise stage.mismatch(_told(error)) from error
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    return type(value).__name__
+def _numel(value: Any) -> int:
+    return value.numel() if isinstance(value, Tensor) else 1 if isinstance(value, int | float) else 0
 
 
 def _told(error: Exception) -> str:

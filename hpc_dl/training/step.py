@@ -4,117 +4,110 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hpc_dl.comm.optimizer_hooks import trained_parameters
 from hpc_dl.comm.wrap import Exchange
-from hpc_dl.run.timer import StepTimer
+from hpc_dl.data.batch import Batch
+from hpc_dl.training.objective import Found, Objective, found
 from hpc_dl.training.sync_batchnorm import together_of
-from hpc_dl.training.weighing import mean_and_weight
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device
+    from hpc_dl.devices.scaler import LossScaler
 
-Loss = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor | float]]
-"""Of output and target: the mean over the samples, or a mean and what it is a mean over (`weighing.py`)."""
-
+Lap = Callable[[str], None]
 ABSENT = 1e-30
 """Weight of a backward that has to run though it counts for nothing."""
+
+
+class Placed(NamedTuple):
+    """Samples of this rank that go through the model together, on the device."""
+
+    batch: Batch
+    samples: int
+    weight: Tensor | None = None
+    """What the loss is a mean over, where that is known before."""
+
+
+class StepSums(NamedTuple):
+    """This rank's part of (mean of the global batch) x (its samples), scalars on the device."""
+
+    loss: Tensor
+    terms: Mapping[str, Tensor]
+
+    def times(self, factor: Tensor) -> StepSums:
+        return StepSums(self.loss * factor, {name: term * factor for name, term in self.terms.items()})
 
 
 class TrainingStep:
     """Applies one update to a model.
 
     Args:
-        model: Any module; called with the inputs.
+        model: Any module.
         optimizer: Distributed with the model.
-        loss: Mean over the samples it is given, or a mean and its weight.
+        objective: What is minimised.
         exchange: The gradient exchange of this model.
-        device: Gives autocast and the loss scaler.
+        device: Gives autocast.
         world_size: Number of ranks.
+        scaler: Of the loss, for fp16.
         precision: fp32, bf16, fp16 or fp64.
-        accumulation: Micro-steps per update.
         clip_norm: Largest 2-norm of the averaged gradient, None for no clipping.
-        agree: Reduces a one-element tensor over ranks to its maximum, in place: whether an fp16 gradient overflowed.
-        least_samples: A micro-step has at least so many, since some layer needs them.
     """
 
     def __init__(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        loss: Loss,
+        objective: Objective,
         exchange: Exchange,
         device: Device,
         world_size: int,
+        scaler: LossScaler,
         precision: str = "fp32",
-        accumulation: int = 1,
         clip_norm: float | None = None,
-        agree: Callable[[Tensor], None] | None = None,
-        least_samples: int = 1,
     ) -> None:
-        self._least_samples = least_samples
-        self.stand_in: tuple[Tensor, Tensor] | None = None
-        """One real sample, for steps in which this rank has none but has to take part: its loss does not count."""
-        self._model, self._optimizer, self._loss = model, optimizer, loss
+        self.stand_in: Batch | None = None
+        """One real sample, for parts in which this rank has none but has to take part: its loss does not count."""
+        self._model, self._optimizer, self._objective = model, optimizer, objective
         self._exchange, self._device, self._world_size = exchange, device, world_size
-        self._precision, self._accumulation, self._clip_norm = precision, accumulation, clip_norm
-        self._scaler = device.scaler(precision, agree)
+        self._scaler, self._precision, self._clip_norm = scaler, precision, clip_norm
         self._together = together_of(model)
         self._parameters = trained_parameters(optimizer)
 
-    def __call__(
-        self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer, weights: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, parts: Sequence[Placed], samples: int, lap: Lap) -> StepSums:
         """Update the model.
 
         Args:
-            inputs: This rank's samples along the first axis; possibly none.
-            target: What the model should answer.
-            global_samples: Samples of all ranks in this step.
-            timer: Gets the laps.
-            weights: What the loss of each sample is a mean over, (n,) on the host; None where it is the samples, or
-                where the loss says it.
-
-        Returns:
-            This rank's part of (mean loss of the global batch) x global_samples, a scalar on the device.
+            parts: This rank's micro-batches; possibly none.
+            samples: Of all ranks in this step.
+            lap: Called at the end of each phase.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        loss_sum, weighted = self._backward(inputs, target, global_samples, timer, weights)
+        sums, weighted = self._backward(parts, samples, lap)
         self._exchange.finish()  # where this rank had no samples, and so no backward
         if weighted:
-            loss_sum = loss_sum * (self._world_size / self._exchange.weight_sum().to(loss_sum.device))
-        timer.lap("exchange")
+            sums = sums.times(self._world_size / self._exchange.weight_sum().to(sums.loss.device))
+        lap("exchange")
         if self._clip_norm is not None:
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         # With fp16 an overflow on any rank lets all ranks skip the same step.
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        timer.lap("optimizer")
-        return loss_sum
-
-    def scaler_state(self) -> dict[str, Any]:
-        """The loss scale of fp16, for a checkpoint; empty in other precisions."""
-        return self._scaler.state_dict()
-
-    def load_scaler_state(self, state: dict[str, Any]) -> None:
-        """Go on with a checkpoint's loss scale, where both runs have one."""
-        if state and self._scaler.is_enabled():
-            self._scaler.load_state_dict(state)
+        lap("optimizer")
+        return sums
 
     @property
     def skipped(self) -> bool:
         """Did the last step leave the parameters alone, because a gradient overflowed in fp16?"""
         return self._scaler.skipped
 
-    def _backward(
-        self, inputs: Tensor, target: Tensor, global_samples: int, timer: StepTimer, weights: Tensor | None
-    ) -> tuple[Tensor, bool]:
+    def _backward(self, parts: Sequence[Placed], samples: int, lap: Lap) -> tuple[StepSums, bool]:
         """Gradients of all micro-steps; the last one starts the exchange.
 
         The mean over ranks of (local mean x local samples x ranks / global samples) is the mean over the global batch,
@@ -122,49 +115,47 @@ class TrainingStep:
         takes the place of the samples, and the exchange divides by the sum of the weights.
 
         Returns:
-            The sum of the losses of this rank's samples, and whether they were weighted.
+            The sums, and whether the loss was weighted.
         """
-        self._exchange.lap = timer.lap
+        self._exchange.lap = lap
         dtype = torch.float64 if self._precision == "fp64" else torch.float32
-        loss_sum = torch.zeros((), dtype=dtype, device=inputs.device)
-        weighted, per_sample = False, self._world_size / global_samples
-        micro_batches = self._micro_batches(inputs, target, global_samples, weights)
-        for number, (some_inputs, some_target, some_weights) in enumerate(micro_batches, start=1):
-            samples, last = len(some_inputs), number == len(micro_batches)
-            with contextlib.ExitStack() as around:
-                if not last:
-                    around.enter_context(self._exchange.paused())
-                if samples == 0 and self._together is not None:
-                    around.enter_context(self._together.absent())
-                    some_inputs, some_target = self.stand_in or (some_inputs, some_target)
-                with self._device.autocast(self._precision):
-                    output = self._model(some_inputs)
-                    loss, weight = mean_and_weight(self._loss(output, some_target))
-                timer.lap("forward")
-                if some_weights is not None or weight is not None:
-                    weighted = True
-                    weight = float(weight if some_weights is None else some_weights.sum()) * bool(samples)
-                    if weight == 0:  # the mean over nothing is no number
-                        loss = output.sum() * 0
-                    self._exchange.backward(self._scaler.scale(loss), self._least(weight) * per_sample)
+        loss_sum = torch.zeros((), dtype=dtype, device=self._device.torch_device)
+        terms: dict[str, Tensor] = {}
+        weighted, per_sample = False, self._world_size / samples
+        for number, part in enumerate(parts, start=1):
+            last = number == len(parts)
+            with contextlib.nullcontext() if last else self._exchange.paused():
+                result, weight = self._forward(part)
+                lap("forward")
+                if weight is None:
+                    weight = float(part.samples)
+                    self._scaler.scale(result.loss * (weight * per_sample)).backward()
                 else:
-                    weight = samples
-                    self._scaler.scale(loss * (samples * per_sample)).backward()
-                timer.lap("exchange" if last and self._world_size > 1 else "backward")
-            loss_sum += loss.detach() * weight
-        return loss_sum, weighted
+                    weighted = True
+                    self._exchange.backward(self._scaler.scale(result.loss), self._least(weight) * per_sample)
+                lap("exchange" if last and self._world_size > 1 else "backward")
+            loss_sum += result.loss.detach() * weight
+            for name, value in result.scaled(weight).items():
+                terms[name] = terms.get(name, 0.0) + value
+        return StepSums(loss_sum, terms), weighted
+
+    def _forward(self, part: Placed) -> tuple[Found, float | None]:
+        """What the objective finds, and its weight; None where it is the samples."""
+        absent, batch = contextlib.nullcontext(), part.batch
+        if not part.samples and self._together is not None:
+            absent, batch = self._together.absent(), self.stand_in  # type: ignore[assignment]
+        with absent, self._device.autocast(self._precision):
+            arguments = self._objective.arguments(self._model, batch)
+            result = found(self._objective.function(*arguments))
+            weight = result.weight if part.weight is None else part.weight
+            if weight is None:
+                return result, None
+            if weight := float(weight) * bool(part.samples):
+                return result, weight
+            # The mean over nothing is no number.
+            terms = dict.fromkeys(result.terms, 0.0)
+            return Found(self._objective.nothing(arguments, result.loss), None, terms), 0.0
 
     def _least(self, weight: float) -> float:
         """A backward without a weight is left out, unless ranks meet in it."""
         return weight or (ABSENT if self._together is not None else 0.0)
-
-    def _micro_batches(
-        self, inputs: Tensor, target: Tensor, global_samples: int, weights: Tensor | None
-    ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-        """The parts of a batch, none of them empty; where ranks meet within a part, as many as the fullest rank has."""
-        samples = len(inputs) if self._together is None else -(-global_samples // self._world_size)
-        parts = min(self._accumulation, samples // self._least_samples)
-        if parts <= 1:
-            return [(inputs, target, weights)][:parts]
-        some_weights = [None] * parts if weights is None else weights.tensor_split(parts)
-        return list(zip(inputs.tensor_split(parts), target.tensor_split(parts), some_weights, strict=True))

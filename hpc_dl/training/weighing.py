@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a loss is a mean over: samples, or what it says itself, or, for torch's losses over classes, the targets.
+"""What torch's losses over classes are means over: the targets that count.
 
-A loss gives the mean over the samples it got, or that mean and its weight as a pair: tokens that count, pixels of a
-mask. torch's cross_entropy and nll_loss are means over the targets that are not ignored, each counting as much as its
-class does; a mean of such means over ranks is not the mean over the global batch, unless each has its weight.
+cross_entropy and nll_loss leave out targets that are ignored, and each of the others counts as much as its class does.
+A mean of such means over ranks is not the mean over the global batch, unless each has its weight.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class OverClasses:
         return weights if weights.dim() == 1 else weights.flatten(1).sum(1)
 
 
-def over_classes(loss: Any, target: Tensor) -> OverClasses | None:
+def over_classes(loss: Any, target: Any) -> OverClasses | None:
     """How a loss weighs such targets, where that is other than by samples and known; targets stay where they are."""
     options = _options(loss)
     if options is None or options.get("reduction", "mean") != "mean":
@@ -46,11 +45,6 @@ def over_classes(loss: Any, target: Tensor) -> OverClasses | None:
     if not isinstance(target, Tensor) or target.is_floating_point():  # probabilities: a mean over samples
         return None
     return OverClasses(options.get("weight"), options.get("ignore_index", IGNORED))
-
-
-def mean_and_weight(result: Any) -> tuple[Any, Any]:
-    """What a loss gave: the mean, and its weight where it said so, else None."""
-    return result if isinstance(result, tuple) else (result, None)
 
 
 def _options(loss: Any) -> dict[str, Any] | None:

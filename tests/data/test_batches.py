@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from hpc_dl.data.base import Arrays, Source
+from hpc_dl.data.base import Arrays, InMemory, Source
 from hpc_dl.data.sharding import Plan
 from hpc_dl.data.workers import Loader, MapStyle, batches
 from hpc_dl.errors import HpcDlError
@@ -58,16 +58,18 @@ def test_loader_processes_give_the_same_batches_over_several_epochs() -> None:
     with_process, without = Loader(MapStyle(Squares()), plan, workers=1), Loader(MapStyle(Squares()), plan)
     for epoch, first in [(0, 0), (1, 0), (4, 2)]:
         for a, b in zip(with_process.epoch(epoch, first), without.epoch(epoch, first), strict=True):
-            assert torch.equal(a[0], b[0])
-            assert torch.equal(a[1], b[1])
-            assert a[2] == b[2]
+            ((mine, count),), ((theirs, their_count),) = a[0], b[0]
+            assert torch.equal(mine[0], theirs[0])
+            assert torch.equal(mine[1], theirs[1])
+            assert (count, a[1]) == (their_count, b[1])
 
 
 def test_an_epoch_left_early_does_not_leak_into_the_next() -> None:
     plan = Plan(samples=23, local_batch=4)
     loader = Loader(MapStyle(Squares()), plan, workers=1)
     next(iter(loader.epoch(0)))
-    assert [x.tolist() for x, _, _ in loader.epoch(1)] == [x for x, _, _ in seen(MapStyle(Squares()), plan, 1)]
+    again = [part.batch[0].tolist() for parts, _ in loader.epoch(1) for part in parts]
+    assert again == [x for x, _, _ in seen(MapStyle(Squares()), plan, 1)]
 
 
 @pytest.mark.parametrize("source", [arrays(), MapStyle(Squares())])
@@ -114,5 +116,7 @@ def test_a_stream_is_refused_with_the_way_to_train_on_it() -> None:
 def test_refusals() -> None:
     with pytest.raises(HpcDlError, match="2 inputs and 3 targets"):
         Arrays(np.zeros(2), np.zeros(3))
-    with pytest.raises(HpcDlError, match="not a pair of tensors"):
-        MapStyle([1, 2, 3]).batch(np.arange(2))  # type: ignore[arg-type]
+    with pytest.raises(HpcDlError, match="arrays of 2, 3 samples"):
+        InMemory({"x": np.zeros(2), "y": np.zeros(3)})
+    with pytest.raises(HpcDlError, match="no array"):
+        InMemory({})

@@ -89,8 +89,8 @@ def test_loader_processes_read_the_same(load: Callable, write: Callable, tmp_pat
     plan = Plan(samples=len(data.train), world_size=2, rank=1, local_batch=4)
     expected = list(Loader(data.train, plan).epoch(0))
     for ours, theirs in zip(expected, Loader(data.train, plan, workers=1).epoch(0), strict=True):
-        assert torch.equal(ours[0], theirs[0])
-        assert torch.equal(ours[1], theirs[1])
+        assert torch.equal(ours[0][0].batch[0], theirs[0][0].batch[0])
+        assert torch.equal(ours[0][0].batch[1], theirs[0][0].batch[1])
 
 
 def spoilt(**changes: object) -> dict[str, np.ndarray]:

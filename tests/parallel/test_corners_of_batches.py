@@ -67,7 +67,7 @@ def words(folder: Path, samples: int, batch: int, *more: str) -> list[str]:
 def trained(folder: Path) -> dict[str, Tensor]:
     content = Checkpoints(folder, 1).newest()
     assert content is not None
-    return content["model"]
+    return content["states"]["model"]
 
 
 def by_hand(samples: int, batch: int, shares: dict[int, list[int]]) -> dict[str, Tensor]:

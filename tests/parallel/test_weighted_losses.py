@@ -136,13 +136,13 @@ def test_the_trainer_weighs_what_the_loss_averages(
     content = Checkpoints(folder, 1).newest()
     assert content is not None
     for key, value in expected.items():
-        torch.testing.assert_close(content["model"][key], value, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(content["states"]["model"][key], value, rtol=1e-12, atol=1e-12)
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [record["loss"] for record in records if record["kind"] == "window"] == pytest.approx(losses, rel=1e-6)
     evaluated = [record["metrics"] for record in records if record["kind"] == "evaluation"][-1]
     with torch.no_grad():
         model = Tagger().double()
-        model.load_state_dict(content["model"])
+        model.load_state_dict(content["states"]["model"])
         tokens, target = data().evaluation.batch(np.arange(9))
         value = LOSSES[loss](model(tokens), target).item()
     assert list(evaluated.values()) == pytest.approx([value], rel=1e-9)

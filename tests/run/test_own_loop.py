@@ -114,7 +114,7 @@ def test_another_global_batch_within_an_epoch_is_refused(tmp_path: Path) -> None
                 pass
         assert run.position.epoch_samples == 12
         again = hpc_dl.Run(session, {"model": model}, global_batch=5, folder=tmp_path, settings=QUIET)
-        with pytest.raises(HpcDlError, match="the global batch of before, 4"), again:
+        with pytest.raises(HpcDlError, match="a global batch of 5"), again:
             pass
 
 

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.comm.single import SingleEngine
 from hpc_dl.data.base import Arrays
+from hpc_dl.data.batch import Placement
 from hpc_dl.devices.base import Device, choose
 from hpc_dl.errors import HpcDlError
 from hpc_dl.training.largest_batch import RESOLUTION, largest_batch, largest_local_batch
+from hpc_dl.training.objective import PairObjective
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "devices"))
 from fake_torch import FakeSpace, make
@@ -121,10 +123,11 @@ def test_a_training_step_is_tried_and_leaves_no_trace() -> None:
     found = largest_local_batch(
         model,
         lambda: torch.optim.Adam(model.parameters(), 0.1),
-        nn.functional.cross_entropy,
+        PairObjective(nn.functional.cross_entropy),
         source,
         device,
         SingleEngine(),
+        Placement(device.torch_device),
     )
     assert found <= 40 <= found + found // RESOLUTION
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -138,9 +141,10 @@ def test_a_cpu_is_refused() -> None:
         largest_local_batch(
             model,
             lambda: torch.optim.SGD(model.parameters(), 0.1),
-            nn.functional.mse_loss,
+            PairObjective(nn.functional.mse_loss),
             Arrays(torch.ones(2, 1), torch.ones(2, 1)),
             cpu,
             SingleEngine(),
+            Placement(cpu.torch_device),
         )
     assert "training.local_batch" in caught.value.remedy

@@ -62,8 +62,8 @@ PROGRAM = """
 import sys, torch
 import hpc_dl
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
-from hpc_dl.training.step import TrainingStep
-from hpc_dl.run.timer import StepTimer
+from hpc_dl.training.objective import PairObjective
+from hpc_dl.training.step import Placed, TrainingStep
 from torch import nn
 
 engine, folder = sys.argv[1:]
@@ -77,13 +77,16 @@ with hpc_dl.start(ExchangeSettings(engine=engine), DeviceSettings(name="cpu", th
     agree = lambda overflow: session.engine.reduce_async(overflow, "max", "overflow").wait()
     def loss(output, target):
         return ((output - target) ** 2).mean() * loss_factor + apart * apart_factor
-    step = TrainingStep(model, optimizer, loss, session.exchange, session.device, 2, "fp16", clip_norm=1.0, agree=agree)
-    timer, skipped = StepTimer(session.device), []
+    scaler = session.device.scaler("fp16", agree)
+    objective = PairObjective(loss)
+    step = TrainingStep(model, optimizer, objective, session.exchange, session.device, 2, scaler, "fp16", clip_norm=1.0)
+    skipped = []
     for number in range(6):
         loss_factor = 1e38 if (number, session.rank) == (2, 1) else 1e-3
         apart_factor = float("inf") if (number, session.rank) == (4, 0) else 0.0
         generator = torch.Generator().manual_seed(2 * number + session.rank)
-        step(torch.randn(3, 4, generator=generator), torch.randn(3, 1, generator=generator), 6, timer)
+        batch = torch.randn(3, 4, generator=generator), torch.randn(3, 1, generator=generator)
+        step([Placed(batch, 3)], 6, lambda phase: None)
         skipped.append(step.skipped)
     torch.save((skipped, model.state_dict()), f"{folder}/{session.rank}.pt")
 """

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from hpc_dl.runlog.records import read_run
 from hpc_dl.settings import DataSettings, DeviceSettings, LogSettings, Settings, TaskSettings, TrainingSettings
 from hpc_dl.train import train
 from hpc_dl.training.metrics import accuracy, find, over_ranks, tally
-from hpc_dl.training.rehearsal import rehearse
+from hpc_dl.training.objective import PairObjective
+from hpc_dl.training.rehearsal import Rehearsal
 from tests.ranks import hpc_dl, run_ranks
 from tests.training import metric_cases
 
@@ -47,7 +49,7 @@ def reference(weight: np.ndarray, bias: np.ndarray) -> dict[str, float]:
 def check_run(folder: Path) -> None:
     content = Checkpoints(folder, 1).newest()
     assert content is not None
-    expected = reference(content["model"]["weight"].numpy(), content["model"]["bias"].numpy())
+    expected = reference(content["states"]["model"]["weight"].numpy(), content["states"]["model"]["bias"].numpy())
     (evaluation,) = read_run(folder).evaluations
     assert evaluation.samples == 29
     assert evaluation.metrics == pytest.approx(expected, rel=1e-6)  # some sum in float32
@@ -112,18 +114,17 @@ def test_what_would_depend_on_the_number_of_ranks_is_refused_before_the_start(na
     assert not (tmp_path / "log.jsonl").exists()
 
 
+def _rehearsal(data: metric_cases.Data, model: nn.Module, loss: Callable[..., torch.Tensor]) -> Rehearsal:
+    return Rehearsal(data, model, PairObjective(loss), lambda batch: batch, contextlib.nullcontext)
+
+
 def test_a_metric_of_another_kind_of_task_is_refused_before_the_start() -> None:
     """The default, accuracy, on a regression."""
     part = metric_cases.Arrays(torch.rand(4, 2), torch.rand(4, 1))
     data = metric_cases.Data(part, part)
     with pytest.raises(HpcDlError, match="through the metric accuracy"):
-        rehearse(
-            data,
-            nn.Linear(2, 3),
-            lambda output, target: output.mean(),
-            {"accuracy": lambda output, target: accuracy(output, target.expand(4, 7))},
-            lambda part: part,
-            contextlib.nullcontext,
+        _rehearsal(data, nn.Linear(2, 3), lambda output, target: output.mean()).evaluation(
+            {"accuracy": lambda output, target: accuracy(output, target.expand(4, 7))}
         )
 
 
@@ -135,7 +136,7 @@ def test_half_precision_outputs_are_no_reason_to_refuse_a_mean() -> None:
     part = metric_cases.Arrays(torch.rand(64, 9), torch.rand(64, 9))
     loss = nn.functional.mse_loss
     data = metric_cases.Data(part, part)
-    rehearse(data, Half(9, 9), loss, {"mse": loss}, lambda part: part, contextlib.nullcontext)
+    _rehearsal(data, Half(9, 9), loss).evaluation({"mse": loss})
 
 
 def test_a_batch_in_which_nothing_counts_adds_nothing() -> None:

@@ -20,7 +20,8 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.models.mnist_cnn import MnistCnn
 from hpc_dl.settings import DataSettings, DeviceSettings, LogSettings, Settings, TaskSettings, TrainingSettings
 from hpc_dl.train import train
-from hpc_dl.training.rehearsal import Rehearsed, rehearse
+from hpc_dl.training.objective import PairObjective
+from hpc_dl.training.rehearsal import Rehearsal, Rehearsed
 
 
 def data(size: int = 28, dtype: torch.dtype = torch.float32, classes: torch.dtype = torch.int64) -> Data:
@@ -29,7 +30,10 @@ def data(size: int = 28, dtype: torch.dtype = torch.float32, classes: torch.dtyp
 
 
 def run(some: Data, model: nn.Module, loss: Callable[[Tensor, Tensor], Any] = F.nll_loss) -> Rehearsed:
-    return rehearse(some, model, loss, {}, lambda part: part, contextlib.nullcontext)
+    rehearsal = Rehearsal(some, model, PairObjective(loss), lambda batch: batch, contextlib.nullcontext)
+    rehearsed = rehearsal.training()
+    rehearsal.evaluation({})
+    return rehearsed
 
 
 def test_what_fits_passes_and_nothing_is_changed() -> None:

@@ -95,7 +95,7 @@ def resumed(before: Settings) -> Settings:
 def state(folder: Path) -> dict[str, Any]:
     content = Checkpoints(folder, 1).newest()
     assert content is not None
-    return content["model"]
+    return content["states"]["model"]
 
 
 @pytest.mark.parametrize("workers", [(0, 0), (1, 1), (0, 1)], ids=str)
@@ -190,7 +190,7 @@ def test_a_whole_checkpoint_that_cannot_be_read_now_keeps_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
-    path = checkpoints.write(Position(step=1), model={"w": torch.ones(1)}, optimizer={})
+    path = checkpoints.write(Position(step=1), {"model": {"w": torch.ones(1)}})
 
     def stale(_: Path) -> bytes:
         raise OSError(116, "Stale file handle")
@@ -208,7 +208,7 @@ def test_a_whole_checkpoint_that_cannot_be_read_now_keeps_its_name(
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew_by_itself(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
-    checkpoints.write(Position(step=1), model={"w": torch.ones(1)}, optimizer={}).write_bytes(b"x")
+    checkpoints.write(Position(step=1), {"model": {"w": torch.ones(1)}}).write_bytes(b"x")
     for _ in range(2):  # the second time it has another name
         with pytest.raises(HpcDlError, match=r"are damaged\n.*remove step-00000001.damaged"):
             checkpoints.newest()

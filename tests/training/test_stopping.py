@@ -41,12 +41,13 @@ def _in(folder: Path, **checkpoint: object) -> Settings:
     return replace(RUN, log=replace(RUN.log, folder=str(folder)), checkpoint=settings)
 
 
-def _same_weights(one: Path, other: Path) -> bool:
-    contents = [Checkpoints(folder, keep=2).newest() for folder in (one, other)]
+def _same_weights(first: Path, second: Path) -> bool:
+    contents = [Checkpoints(folder, keep=2).newest() for folder in (first, second)]
     assert contents[0] is not None
     assert contents[1] is not None
     assert contents[0]["position"] == contents[1]["position"]
-    return all(torch.equal(value, contents[1]["model"][name]) for name, value in contents[0]["model"].items())
+    one, other = (content["states"]["model"] for content in contents if content)
+    return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM"])

@@ -59,7 +59,7 @@ def parameters(folder: Path) -> dict[str, torch.Tensor]:
 
     content = Checkpoints(folder, 1).newest()
     assert content is not None
-    return content["model"]
+    return content["states"]["model"]
 
 
 @pytest.mark.parametrize("engine", ["horovod", "torch"])

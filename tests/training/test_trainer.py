@@ -78,8 +78,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path, stop_at_s
     assert unbroken is not None
     assert resumed is not None
     assert resumed["position"] == unbroken["position"]
-    for name, value in unbroken["model"].items():
-        assert torch.equal(resumed["model"][name], value), name
+    for name, value in unbroken["states"]["model"].items():
+        assert torch.equal(resumed["states"]["model"][name], value), name
 
 
 def test_resume_must_insists_and_auto_does_not(tmp_path: Path) -> None:
