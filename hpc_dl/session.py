@@ -18,13 +18,14 @@ import itertools
 import socket
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from hpc_dl import comm
 from hpc_dl.cluster import machines
@@ -35,6 +36,8 @@ from hpc_dl.comm import mpi
 from hpc_dl.comm.base import Engine, Work
 from hpc_dl.comm.failure import fail
 from hpc_dl.comm.wrap import Exchange, wrap
+from hpc_dl.data.batch import Placement
+from hpc_dl.data.loader import Batches, make_batches
 from hpc_dl.devices import base as devices
 from hpc_dl.devices import threads
 from hpc_dl.devices.base import Device
@@ -150,6 +153,45 @@ class Session:
             item, there, work = ask()
             yield from current
             work.wait()
+
+    def loader(
+        self,
+        dataset: Dataset[Any],
+        *,
+        global_batch: int,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        workers: int = 0,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> Batches:
+        """This rank's batches of a torch data set, on its device; every iteration is an epoch.
+
+        A data set with samples by number gives each sample once in an epoch, in an order that all ranks draw from seed
+        and epoch; the last batch may be smaller (`loader.samples` and `loader.global_samples` tell the sizes of the
+        latest). A stream is dealt out sample by sample to the ranks and their loader processes, and ends for all when
+        one rank has no full batch left.
+
+        Args:
+            dataset: Any structure of samples.
+            global_batch: Samples of a step over all ranks.
+            collate_fn: Makes a batch of a list of samples; by default torch's.
+            workers: Loader processes of this rank.
+            shuffle, seed, drop_last: Of a data set with samples by number.
+        """
+        return make_batches(
+            dataset,
+            global_batch,
+            self.rank,
+            self.world_size,
+            Placement(self.device.torch_device),
+            self.until_any_ends,
+            collate_fn,
+            workers,
+            shuffle,
+            seed,
+            drop_last,
+        )
 
     def close(self) -> None:
         """Leave the other ranks in order."""

@@ -49,6 +49,9 @@ class TaskSettings:
     metrics: list[str] | None = None
     """Metrics of the evaluation: names from hpc_dl.training.metrics, or import paths of functions or classes, called
     as the loss or the objective is. By default accuracy, and with an objective what it returns itself."""
+    hooks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Import paths of what is called in the loop (docs/train.md), and options for each, such as
+    {"hpc_dl.training.hooks:Ema": {"decay": 0.999}}."""
     after: str = ""
     """Import path of a function called once after training as after(model, session, run_folder); empty for none."""
 
@@ -167,6 +170,15 @@ class ScheduleSettings:
     """decay = "polynomial": 1 is a straight line to final_fraction."""
     final_fraction: float = 0.0
     """decay = "cosine" or "polynomial": fraction of the scaled rate left at the last step."""
+    name: str = ""
+    """Import path of a scheduler, such as torch.optim.lr_scheduler:OneCycleLR, in place of warm-up and decay; called as
+    name(optimizer, **options), with total_steps where it takes that. It begins with the scaled rate."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the scheduler."""
+    per: Literal["step", "epoch"] = "step"
+    """When the scheduler goes on; one that goes by a metric does so after each evaluation."""
+    metric: str = ""
+    """The metric that ReduceLROnPlateau goes by."""
 
     def __post_init__(self) -> None:
         _not_negative("schedule.warmup_steps", self.warmup_steps)
@@ -174,6 +186,31 @@ class ScheduleSettings:
         _positive("schedule.decay_factor", self.decay_factor)
         _positive("schedule.power", self.power)
         _require(0 <= self.final_fraction <= 1, "schedule.final_fraction", self.final_fraction, "between 0 and 1")
+        if self.name:
+            _import_path("schedule.name", self.name)
+            if self.warmup_steps or self.decay != "none":
+                raise HpcDlError(
+                    f"schedule.name = {self.name!r}",
+                    "warmup_steps or decay is given, too",
+                    "leave them out: the scheduler sets the rate",
+                )
+
+
+@dataclass(frozen=True)
+class BestSettings:
+    """Which evaluation is the best, and what follows from it."""
+
+    metric: str = ""
+    """A metric of the run, such as accuracy: where it is best, checkpoints/best.pt is written; empty for none."""
+    goal: Literal["max", "min"] = "max"
+    """Which value of it is best."""
+    patience: int = 0
+    """Training ends after so many evaluations that were no better than the best; 0 for never."""
+
+    def __post_init__(self) -> None:
+        _not_negative("best.patience", self.patience)
+        if self.patience and not self.metric:
+            raise HpcDlError("best.patience", "no metric is named", "name one in best.metric")
 
 
 @dataclass(frozen=True)
@@ -289,3 +326,4 @@ class Settings:
     device: DeviceSettings = DeviceSettings()
     log: LogSettings = LogSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    best: BestSettings = BestSettings()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,13 +23,13 @@ from hpc_dl.run.folder import run_folder
 from hpc_dl.session import Session, start
 from hpc_dl.settings import Settings
 from hpc_dl.training import metrics, optimizers
-from hpc_dl.training.imports import import_object
+from hpc_dl.training.imports import call_path, import_object
 from hpc_dl.training.largest_batch import largest_local_batch
-from hpc_dl.training.metrics import Terms
-from hpc_dl.training.objective import LOSS, Objective, PairObjective
+from hpc_dl.training.objective import Objective, PairObjective
 from hpc_dl.training.plans import training_plan
 from hpc_dl.training.rehearsal import LOSS_SAMPLES, Rehearsal, Rehearsed
 from hpc_dl.training.sync_batchnorm import convert
+from hpc_dl.training.tallies import Metric
 from hpc_dl.training.trainer import Outcome, Trainer, placement
 
 
@@ -41,7 +40,7 @@ class Task:
     model: nn.Module
     objective: Objective
     data: Data
-    metrics: Mapping[str, metrics.Metric]
+    metrics: Mapping[str, Metric]
     place: Placement
     rehearsed: Rehearsed
 
@@ -118,14 +117,14 @@ def build_task(settings: Settings, session: Session) -> Task:
     torch.set_float32_matmul_precision(device.matmul_precision)
     torch.manual_seed(settings.training.seed)
     seed_all(settings.training.seed)  # NumPy and Python, too: data and models may draw from them
-    data = _call(settings.data.source, settings.data.options, "data.source")
+    data = call_path(settings.data.source, "data.source", settings.data.options)
     if not isinstance(data, Data):
         raise HpcDlError(
             f"data.source = {settings.data.source!r}",
             f"it returned {type(data).__name__}",
             "return hpc_dl.data.base.Data(train, evaluation)",
         )
-    model = _call(settings.task.model, settings.task.model_options, "task.model")
+    model = call_path(settings.task.model, "task.model", settings.task.model_options)
     if not isinstance(model, nn.Module):
         raise HpcDlError(
             f"task.model = {settings.task.model!r}", f"it made {type(model).__name__}", "name a torch.nn.Module"
@@ -145,15 +144,16 @@ def build_task(settings: Settings, session: Session) -> Task:
     autocast = functools.partial(session.device.autocast, device.precision)
     rehearsal = Rehearsal(data, model, objective, place, autocast)
     rehearsed = rehearsal.training(at_a_time)
-    if not found:
-        found = {} if isinstance(objective, PairObjective) else {LOSS: Terms(objective.function, rehearsed.terms)}
-    rehearsal.evaluation(found)
+    if settings.task.objective and not found:
+        found = rehearsal.own_metrics(rehearsed.terms)
+    else:
+        rehearsal.evaluation(found)
     if device.sync_batchnorm and session.world_size > 1:
         rehearsed = rehearsed._replace(least_samples=1)
     return Task(model, objective, data, found, place, rehearsed)
 
 
-def _objective_and_metrics(settings: Settings) -> tuple[Objective, dict[str, metrics.Metric]]:
+def _objective_and_metrics(settings: Settings) -> tuple[Objective, dict[str, Metric]]:
     task = settings.task
     if task.objective:
         return Objective(_made(task.objective, "task.objective")), metrics.find(task.metrics or [])
@@ -165,18 +165,6 @@ def _made(path: str, setting: str) -> Callable[..., object]:
     """The function that a path names, or what its class makes."""
     function = import_object(path, setting)
     return function() if isinstance(function, type) else function
-
-
-def _call(path: str, options: Mapping[str, object], setting: str) -> object:
-    """Call what an import path names; a wrong option is the user's, everything else goes through."""
-    maker = import_object(path, setting)
-    try:
-        inspect.signature(maker).bind(**options)
-    except TypeError as error:
-        raise HpcDlError(f"{setting} = {path!r}", str(error), f"correct {setting.split('.')[0]} options") from error
-    except ValueError:  # something built in, without a signature
-        pass
-    return maker(**options)
 
 
 def _with_largest_batch(settings: Settings, session: Session, task: Task) -> Settings:

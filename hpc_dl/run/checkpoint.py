@@ -56,13 +56,16 @@ class Checkpoints:
         self._keep = keep
         self._read_back = False
 
-    def write(self, position: Position, states: Mapping[str, Any], order: Mapping[str, int] | None = None) -> Path:
+    def write(
+        self, position: Position, states: Mapping[str, Any], order: Mapping[str, int] | None = None, name: str = ""
+    ) -> Path:
         """Write one; only rank 0 calls it. The first one is read back, as a run that resumes would read it.
 
         Args:
             position: How far the run has come.
             states: Tensors and plain values, in dictionaries; by name.
             order: What decides which samples the steps ahead take, by name.
+            name: Of one that stays beside those of steps, in place of the one before of that name.
 
         Raises:
             HpcDlError: It holds what cannot be read back, or cannot be written; names what.
@@ -70,7 +73,7 @@ class Checkpoints:
         self._folder.mkdir(parents=True, exist_ok=True)
         for half_written in self._folder.glob("step-*.part"):  # by a run that was killed
             half_written.unlink()
-        path = self._folder / f"step-{position.step:08d}.pt"
+        path = self._folder / (f"{name}.pt" if name else f"step-{position.step:08d}.pt")
         beside = path.with_suffix(".part")
         content = {"version": VERSION, "position": asdict(position), "states": states, "order": dict(order or {})}
         _save(content, beside, path)
@@ -147,7 +150,9 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise _unreadable(path, str(error).partition("\n")[0] or type(error).__name__, "mend that") from error
     if content.get("version") == 1:
-        content = {"states": {name: content.pop(name) for name in OF_TRAINER if name in content}} | content
+        evaluations = {"step": content["position"]["step"], "value": None, "worse": 0}
+        states = {name: content.pop(name) for name in OF_TRAINER if name in content}
+        content = {"states": states | {"evaluations": evaluations}} | content
     elif content.get("version") != VERSION:
         raise HpcDlError(
             f"checkpoint {path}",

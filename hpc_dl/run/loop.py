@@ -68,6 +68,8 @@ class Loop:
         """How far the run has come: steps, epochs, samples."""
         self._watch = Watch(settings.checkpoint, job_end(session.environ))
         self._states = States(session, state, folder, settings.checkpoint, course)
+        self.on_checkpoint: Callable[[], None] = lambda: None
+        """Called on all ranks before a checkpoint is written."""
         self._stop, self._whole = Wish.GO_ON, True
         self._written: Position | None = None
         self._loss_sum: Tensor | float = 0.0
@@ -129,11 +131,14 @@ class Loop:
         call.
 
         Args:
-            batches: As many on all ranks, of any kind. In an epoch that is resumed, those of the steps done are read
-                and dropped; a function of the first step can do better. Random numbers are seeded before each is read.
+            batches: As many on all ranks, of any kind; told the epoch where it has a method `set_epoch`. In an epoch
+                that is resumed, those of the steps done are read and dropped; a function of the first step can do
+                better. Random numbers are seeded before each is read.
         """
         first = self.position.epoch_samples // self._course.global_batch
         last = self._course.steps_per_epoch
+        if hasattr(batches, "set_epoch"):
+            batches.set_epoch(self.position.epoch)
         self._seed_batch(0)
         left = iter(batches(first) if callable(batches) else batches)
         for number in range(0 if callable(batches) else first):
@@ -194,13 +199,24 @@ class Loop:
         self._recorder.evaluation(Evaluation(position.step, position.epoch, samples, seconds, metrics))
         self._recorder.timer.restart()
 
-    def checkpoint(self) -> None:
-        """Write one now. All ranks call it, between two steps; those that are due are written by themselves."""
-        self._written = self.position
+    def end(self, why: str) -> None:
+        """Let this step be the last one. All ranks call it."""
+        self.total_steps = self.position.step
+        if self._session.rank == 0:
+            print(f"ended after step {self.position.step}: {why}", flush=True)
+
+    def checkpoint(self, name: str = "") -> None:
+        """Write one now. All ranks call it, between two steps; those that are due are written by themselves.
+
+        Args:
+            name: Of one that is kept beside the others, such as "best", and not resumed from.
+        """
+        self._written = self._written if name else self.position
         with self._watch.request.busy():
             for model, _, _ in self._session.distributed:
                 average_buffers(model, self._session.engine)
-            self._states.write(self.position)
+            self.on_checkpoint()
+            self._states.write(self.position, name)
 
     def _begin_step(self) -> None:
         self.lap("input")

@@ -44,11 +44,11 @@ class States:
         self._must, self._course = settings.resume == "must", course
         self._checkpoints = Checkpoints(folder, settings.keep)
 
-    def write(self, position: Position) -> None:
-        """Write a checkpoint, on rank 0."""
+    def write(self, position: Position, name: str = "") -> None:
+        """Write a checkpoint, on rank 0; one with a name beside those of steps."""
         if self._session.rank == 0:
             states = {name: part.state_dict() for name, part in self._parts.items()}
-            self._checkpoints.write(position, states=states, order=self._course.facts)
+            self._checkpoints.write(position, states, self._course.facts, name)
 
     def load(self) -> Position:
         """Put the newest checkpoint into the parts of all ranks; the position is the start where there is none.
@@ -74,5 +74,5 @@ class States:
                 f"resuming {self._folder}",
                 f"its checkpoint holds {', '.join(sorted(states))}, and the run's state is "
                 f"{', '.join(sorted(self._parts))}",
-                "give the same names, or another folder",
+                "give the same names (the Trainer: the same schedule.name and task.hooks), or another folder",
             )

@@ -12,9 +12,9 @@ from torch import nn
 from hpc_dl.comm.base import Engine
 from hpc_dl.data.batch import Placement
 from hpc_dl.data.workers import Part
-from hpc_dl.training.metrics import Metric, over_ranks, tally
 from hpc_dl.training.modes import modes_kept
 from hpc_dl.training.objective import Objective
+from hpc_dl.training.tallies import Metric, over_ranks, tally
 
 if TYPE_CHECKING:
     from hpc_dl.devices.base import Device

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hpc_dl.errors import HpcDlError, nearest
@@ -32,3 +33,22 @@ def import_object(path: str, setting: str, names: Iterable[str] = ()) -> Any:
         public = [name for name in vars(module) if not name.startswith("_")]
         raise HpcDlError(f"{setting} = {path!r}", f"{module_name} has no {attribute}", nearest(attribute, public))
     return getattr(module, attribute)
+
+
+def call_path(path: str, setting: str, options: Mapping[str, Any], *arguments: Any) -> Any:
+    """Call what an import path names; a wrong option is the user's, every other error goes through.
+
+    Args:
+        path: The import path.
+        setting: The setting it was given in, for the error.
+        options: Keyword arguments, from the settings.
+        arguments: Positional ones, not from there.
+    """
+    maker = import_object(path, setting)
+    try:
+        inspect.signature(maker).bind(*arguments, **options)
+    except TypeError as error:
+        raise HpcDlError(f"{setting} = {path!r}", str(error), f"correct {setting.split('.')[0]} options") from error
+    except ValueError:  # something built in, without a signature
+        pass
+    return maker(*arguments, **options)

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,22 +16,13 @@ from torch import Tensor, nn
 from hpc_dl.data.base import Data, Source
 from hpc_dl.data.batch import Batch, describe, map_tensors
 from hpc_dl.errors import HpcDlError
-from hpc_dl.training.metrics import (
-    TOLERANCE,
-    Arguments,
-    Metric,
-    Terms,
-    refuse_what_cannot_be_added,
-    tally,
-    what_cannot_be_added,
-)
+from hpc_dl.training.metrics import refuse_what_cannot_be_added
+from hpc_dl.training.mismatch import WRONG, Stage
 from hpc_dl.training.modes import modes_kept, put_into_training, unchanged
-from hpc_dl.training.objective import Objective, PairObjective, found
+from hpc_dl.training.objective import LOSS, Objective, PairObjective, found
+from hpc_dl.training.tallies import TOLERANCE, Arguments, Metric, Terms, tally, what_cannot_be_added
 
 T = TypeVar("T")
-
-WRONG = (RuntimeError, ValueError, TypeError, IndexError)
-"""Errors of things that do not fit together; others are bugs, and their traceback tells more."""
 
 METRIC_SAMPLES = 3
 """Two unequal parts at the least, and few enough for a large model."""
@@ -54,34 +43,6 @@ class Rehearsed(NamedTuple):
     """Why gradients would depend on the number of ranks; empty where the loss is the mean that it should be."""
     terms: tuple[str, ...] = ()
     """Names of the objective's terms besides the loss."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What samples are passing, for the error."""
-
-    objective: Objective
-    what: str
-    """Such as "one training sample"."""
-    batch: Batch
-
-    @contextmanager
-    def through(self, name: str) -> Iterator[None]:
-        """A mismatch in here is told as one of this part."""
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            raise
-        except WRONG as error:
-            raise self.mismatch(name, _told(error)) from error
-
-    def mismatch(self, name: str, what: str) -> HpcDlError:
-        return HpcDlError(
-            f"{self.what} through {name}",
-            f"{self.objective.describe(self.batch)}: {what}",
-            f"make data (data.source, data.options), task.model, {self.objective.setting} and task.metrics fit "
-            "together",
-        )
 
 
 @dataclass(frozen=True)
@@ -125,21 +86,51 @@ class Rehearsal:
         Raises:
             HpcDlError: They do not fit, or a metric is none that could be added up over ranks.
         """
+        for name, differences in self._try(metrics).items():
+            refuse_what_cannot_be_added(name, differences)
+
+    def own_metrics(self, terms: Sequence[str]) -> dict[str, Metric]:
+        """What an evaluation tells of the objective itself: its loss and those terms that are means, since others would
+        depend on the number of ranks.
+
+        Args:
+            terms: As `training` has found them.
+        """
+        names = (LOSS, *terms)
+        differences = self._try({LOSS: Terms(self.objective.function, names)})[LOSS]
+        means = tuple(name for name in names if name not in differences)
+        return {LOSS: Terms(self.objective.function, means)} if means else {}
+
+    def _try(self, metrics: Mapping[str, Metric]) -> dict[str, dict[str, str]]:
+        """Call metrics as an evaluation does; then how they differ where they are put together from parts."""
         source = self.data.evaluation
-        samples = min(METRIC_SAMPLES, len(source))
+        samples, found = min(METRIC_SAMPLES, len(source)), {}
         with unchanged(self.model), modes_kept(self.model), torch.no_grad():
             self.model.eval()
             stage, arguments = self._arguments("evaluation", source, samples)
             for name, metric in metrics.items():
-
-                def compare(whole: Arguments, parts: Sequence[Arguments], _exact: bool) -> None:
-                    if what_cannot_be_added(metric, whole, [whole]):  # noqa: B023 - called in this turn
-                        return  # it draws random numbers: nothing can be said about it
-                    refuse_what_cannot_be_added(name, metric, whole, parts)  # noqa: B023
-
                 with stage.through(f"the metric {name}"):
                     tally(metric).add(*arguments, samples)
-                    self._in_parts(compare, source, arguments, samples)
+                    found[name] = self._differences(metric, source, arguments, samples)
+        return found
+
+    def _differences(
+        self,
+        metric: Metric,
+        source: Source,
+        arguments: tuple[Any, Any],
+        samples: int,
+        exact_tolerance: float = TOLERANCE,
+    ) -> dict[str, str]:
+        """Of what is computed from all samples and from parts of them; none where it draws random numbers."""
+
+        def compare(whole: Arguments, parts: Sequence[Arguments], exact: bool) -> dict[str, str]:
+            tolerance = exact_tolerance if exact else TOLERANCE
+            if not parts or what_cannot_be_added(metric, whole, [whole], tolerance):
+                return {}
+            return what_cannot_be_added(metric, whole, parts, tolerance)
+
+        return self._in_parts(compare, source, arguments, samples)
 
     def _least_samples(self) -> tuple[int, tuple[str, ...]]:
         """With how many samples a step works, since where one is too few, two may do; and the names of its terms."""
@@ -166,24 +157,18 @@ class Rehearsal:
         return tuple(result.terms)
 
     def _doubt(self, samples: int, terms: Sequence[str]) -> str:
-        """Try an objective as a metric is tried. One that draws random numbers, or takes no parts, cannot be."""
+        """Try an objective as a metric is tried, where it takes parts of a batch."""
         function, pairs = self.objective.function, isinstance(self.objective, PairObjective)
-        metric = function if pairs and not terms else Terms(function, ())
-
-        def compare(whole: Arguments, parts: Sequence[Arguments], exact: bool) -> str:
-            tolerance = EXACT_TOLERANCE if exact else TOLERANCE
-            if what_cannot_be_added(metric, whole, [whole], tolerance):
-                return ""
-            return what_cannot_be_added(metric, whole, parts, tolerance)
-
+        metric = function if pairs and not terms else Terms(function, (LOSS,))
         try:
             if not pairs:
                 self.model.eval()  # it is called for each part: neither dropout nor statistics of the batch
             _, arguments = self._arguments("training", self.data.train, samples)
             with unchanged(function) if isinstance(function, nn.Module) else contextlib.nullcontext(), self.autocast():
-                return self._in_parts(compare, self.data.train, arguments, samples)
+                found = self._differences(metric, self.data.train, arguments, samples, EXACT_TOLERANCE)
         except (HpcDlError, *WRONG):  # more samples need more memory, and a loss may go backward once
             return ""
+        return next(iter(found.values()), "")
 
     def _in_parts(
         self,
@@ -227,11 +212,3 @@ def _cut(values: Any, first: int, last: int, samples: int, exact: bool) -> Any:
 
 def _numel(value: Any) -> int:
     return value.numel() if isinstance(value, Tensor) else 1 if isinstance(value, int | float) else 0
-
-
-def _told(error: Exception) -> str:
-    """The library's first line, and the last place outside of torch."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
-    where = frames[-1]
-    text = str(error).strip().splitlines()
-    return f"{text[0] if text else type(error).__name__} ({Path(where.filename).name}, line {where.lineno})"

@@ -35,14 +35,19 @@ def rate_factor(
     >>> [rate_factor(step, 10, 4, s) for step in (0, 1, 2, 9)]
     [2.0, 3.0, 4.0, 4.0]
     """
-    automatic = "none" if global_batch_is_fixed else "linear"
-    peak = SCALING[automatic if schedule.scaling == "auto" else schedule.scaling](world_size)
+    peak = peak_factor(world_size, schedule, global_batch_is_fixed)
     if step < schedule.warmup_steps:
         start = 1.0 if peak > 1 else 0.0
         return start + (peak - start) * (step + 1) / (schedule.warmup_steps + 1)
     done = step - schedule.warmup_steps
     left = max(1, total_steps - 1 - schedule.warmup_steps)
     return peak * decay_factor(done, left, schedule)
+
+
+def peak_factor(world_size: int, schedule: ScheduleSettings, global_batch_is_fixed: bool = False) -> float:
+    """What the number of ranks makes of the rates, after warm-up and before decay."""
+    automatic = "none" if global_batch_is_fixed else "linear"
+    return SCALING[automatic if schedule.scaling == "auto" else schedule.scaling](world_size)
 
 
 def decay_factor(done: int, last: int, schedule: ScheduleSettings) -> float:

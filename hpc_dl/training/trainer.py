@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from hpc_dl.comm import compare
+from hpc_dl.comm.buffers import average_buffers
 from hpc_dl.data.base import Data
 from hpc_dl.data.batch import Placement
+from hpc_dl.data.sharding import Plan
 from hpc_dl.data.workers import Loader, Part
 from hpc_dl.errors import HpcDlError
 from hpc_dl.run.checkpoint import Position
@@ -26,15 +28,16 @@ from hpc_dl.run.states import Stateful
 from hpc_dl.run.stopping import due
 from hpc_dl.session import Session
 from hpc_dl.settings import Settings
+from hpc_dl.training import rates
 from hpc_dl.training.evaluation import evaluate
-from hpc_dl.training.metrics import Metric
+from hpc_dl.training.evaluations import Evaluations
+from hpc_dl.training.hooks import Hooks
 from hpc_dl.training.modes import put_into_training
 from hpc_dl.training.objective import Objective, objective
-from hpc_dl.training.optimizers import Moments, set_rates
 from hpc_dl.training.plans import held_back_plan, in_parts, training_plan
-from hpc_dl.training.schedule import rate_factor
 from hpc_dl.training.step import Placed, TrainingStep
 from hpc_dl.training.sync_batchnorm import together_of
+from hpc_dl.training.tallies import Metric
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,11 @@ class Trainer:
         if session.exchange is None:
             raise HpcDlError("Trainer", "the model is not distributed", "call session.distribute(model, optimizer)")
         self._model, self._optimizer, self._objective, self._metrics = model, optimizer, objective(loss), metrics
-        set_rates(optimizer, 1.0)  # now, since a checkpoint's groups bring the rates of the run before
         self._session, self._settings, self._folder = session, settings, run_folder
         self._least_samples, self._terms = least_samples, terms
+        self._hooks = Hooks(settings.task.hooks, model, optimizer, session)
+        self._evaluations = Evaluations(settings.best)
+        self._metrics_found: dict[str, float] = {}
         self._place = placement(session, settings)
         precision, alone = settings.device.precision, session.world_size == 1
         self._scaler = session.device.scaler(precision, None if alone else self._agree)
@@ -122,42 +127,79 @@ class Trainer:
         cut = in_parts(training.accumulation, self._least_samples, session.world_size, together)
         batches = Loader(data.train, plan, self._settings.data.workers, cut=cut)
         held_back = Loader(data.evaluation, held_back_plan(plan, len(data.evaluation)), reseed=True)
-        moments = Moments(self._optimizer)
-        state: dict[str, Stateful] = {"model": self._model, "optimizer": moments, "scaler": self._scaler}
         epochs = None if training.steps else training.epochs
-        loop = Loop(
-            session, state, self._settings, self._folder, Course.of(plan), epochs, training.steps, startup_seconds
+        self._rates = rates.build(
+            self._optimizer,
+            self._settings,
+            session.world_size,
+            training.steps or training.epochs * plan.steps_per_epoch,
         )
-        metrics: dict[str, float] | None = None
+        loop = Loop(
+            session,
+            self._states(),
+            self._settings,
+            self._folder,
+            Course.of(plan),
+            epochs,
+            training.steps,
+            startup_seconds,
+        )
+        loop.on_checkpoint = lambda: self._hooks.call("on_checkpoint", loop.position.step)
         with loop:
+            if self._evaluations.step < loop.position.step and (loop.over or loop.position.epoch_samples == 0):
+                self._after_epoch(loop, held_back)  # it had stopped before that
+            elif self._evaluations.verdict:
+                loop.end(self._evaluations.verdict)
             for epoch in loop.epochs():
+                self._hooks.call("on_epoch", epoch)
                 for parts, samples in loop.steps(functools.partial(batches.epoch, epoch)):
-                    self._one_step(loop, parts, samples)
-                if loop.over or due(training.evaluate_every_epochs, loop.position.epoch):
-                    metrics = self._evaluate(loop, held_back)
-            if metrics is None:  # it had stopped after its last step
-                metrics = self._evaluate(loop, held_back)
-        return Outcome("stopped" if loop.stopped else "finished", loop.position, metrics or {}, loop.stopped)
+                    self._one_step(loop, parts, samples, plan)
+                self._after_epoch(loop, held_back)
+        return Outcome("stopped" if loop.stopped else "finished", loop.position, self._metrics_found, loop.stopped)
 
-    def _one_step(self, loop: Loop, parts: Sequence[Part], samples: int) -> None:
+    def _states(self) -> dict[str, Stateful]:
+        own: dict[str, Stateful] = {
+            "model": self._model,
+            "scaler": self._scaler,
+            "evaluations": self._evaluations,
+        }
+        return own | self._rates.states() | self._hooks.states()
+
+    def _one_step(self, loop: Loop, parts: Sequence[Part], samples: int, plan: Plan) -> None:
         placed = [Placed(self._place(part), count, self._objective.weight(part)) for part, count in parts]
         loop.lap("input")
-        fixed, world_size = self._settings.training.global_batch is not None, self._session.world_size
-        total_steps = loop.total_steps or 0
-        set_rates(
-            self._optimizer,
-            rate_factor(loop.position.step, total_steps, world_size, self._settings.schedule, fixed),
-        )
+        position = loop.position
+        self._rates.before_step(position.step, loop.total_steps or 0)
         loop.lap("other")
         sums = self._step(placed, samples, loop.lap)
         terms = {name: sums.terms.get(name, 0.0) for name in self._terms or sums.terms}
-        loop.took(sums.loss, samples / world_size, terms, samples)
+        loop.took(sums.loss, samples / self._session.world_size, terms, samples)
+        self._rates.after_step()
+        if position.epoch_samples // plan.step_samples + 1 == plan.steps_per_epoch:
+            self._rates.after_epoch()
+        self._hooks.call("on_step", position.step)
+
+    def _after_epoch(self, loop: Loop, held_back: Loader) -> None:
+        """Evaluate where that is due, and do what follows from it."""
+        step, epoch = loop.position.step, loop.position.epoch
+        if not (loop.over or due(self._settings.training.evaluate_every_epochs, epoch)):
+            return
+        self._metrics_found = metrics = self._evaluate(loop, held_back)
+        self._rates.after_evaluation(metrics)
+        if self._evaluations.improved(step, metrics):
+            loop.checkpoint("best")
+        if self._evaluations.verdict and not loop.over:
+            loop.end(self._evaluations.verdict)
+        self._hooks.call("on_evaluation", step, metrics)
 
     def _evaluate(self, loop: Loop, held_back: Loader) -> dict[str, float]:
         session, begun = self._session, time.perf_counter()
+        model = self._hooks.evaluated(self._model)
         with loop.evaluating():
+            if model is not self._model:
+                average_buffers(model, session.engine)
             metrics, samples = evaluate(
-                self._model,
+                model,
                 (part for parts, _ in held_back.epoch(0) for part in parts),
                 self._metrics,
                 self._objective,

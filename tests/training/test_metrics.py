@@ -18,9 +18,10 @@ from hpc_dl.run.checkpoint import Checkpoints
 from hpc_dl.runlog.records import read_run
 from hpc_dl.settings import DataSettings, DeviceSettings, LogSettings, Settings, TaskSettings, TrainingSettings
 from hpc_dl.train import train
-from hpc_dl.training.metrics import accuracy, find, over_ranks, tally
+from hpc_dl.training.metrics import accuracy, find
 from hpc_dl.training.objective import PairObjective
 from hpc_dl.training.rehearsal import Rehearsal
+from hpc_dl.training.tallies import over_ranks, tally
 from tests.ranks import hpc_dl, run_ranks
 from tests.training import metric_cases
 
