@@ -94,7 +94,6 @@ class Loop:
         if self.total_steps is None and self._epochs is not None:
             left = self._course.steps_left(self._epochs, self.position)
             self.total_steps = None if left is None else self.position.step + left
-        self._optimizer = session.distributed[0].optimizer  # whose rate is logged
         parameters = {id(p): p for model, _, _ in session.distributed for p in model.parameters()}
         samples = self._course.facts.get(SAMPLES, 0)
         sinks = open_sinks(settings, session, self.folder, parameters.values(), samples, self.total_steps or 0)
@@ -228,7 +227,7 @@ class Loop:
 
     def _end_step(self, ends_epoch: bool) -> None:
         position, samples = self.position, self._global_samples
-        rate = float(self._optimizer.param_groups[0]["lr"])
+        rate = float(self._phases.rate)
         self._recorder.step(position.step, position.epoch, self._samples, self._loss_sum, rate, self._terms)
         self.position = replace(
             position,

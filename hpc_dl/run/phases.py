@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch.utils.hooks import RemovableHandle
 
 from hpc_dl.session import Distributed
@@ -19,10 +20,12 @@ class Phases:
     that ends next; a compiled model has no end of its own, so its forward pass counts as backward.
     """
 
-    def __init__(self, parts: Iterable[Distributed], lap: Callable[[str], None], alone: bool) -> None:
+    def __init__(self, parts: Sequence[Distributed], lap: Callable[[str], None], alone: bool) -> None:
+        self.rate: Any = parts[0].optimizer.param_groups[0]["lr"]
+        """Of the first optimizer's first group in its last step; a schedule may have changed it since."""
+        self._hooks: list[RemovableHandle] = [parts[0].optimizer.register_step_post_hook(self._took)]
         self._lap, self._alone, self._counts = lap, alone, False
         self._exchanges = []
-        self._hooks: list[RemovableHandle] = []
         for model, optimizer, exchange in parts:
             if getattr(model, "_compiled_call_impl", None) is None:
                 self._hooks.append(model.register_forward_hook(self._ending("forward")))
@@ -46,6 +49,9 @@ class Phases:
             hook.remove()
         for exchange in self._exchanges:
             exchange.lap = lambda phase: None
+
+    def _took(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self.rate = optimizer.param_groups[0]["lr"]
 
     def _end(self, phase: str) -> None:
         if self._counts:
