@@ -23,6 +23,7 @@ from hpc_dl.run.folder import run_folder
 from hpc_dl.session import Session, start
 from hpc_dl.settings import Settings
 from hpc_dl.training import metrics, optimizers
+from hpc_dl.training.evaluations import Outcome
 from hpc_dl.training.imports import call_path, import_object
 from hpc_dl.training.largest_batch import largest_local_batch
 from hpc_dl.training.objective import Objective, PairObjective
@@ -30,7 +31,7 @@ from hpc_dl.training.plans import training_plan
 from hpc_dl.training.rehearsal import LOSS_SAMPLES, Rehearsal, Rehearsed
 from hpc_dl.training.sync_batchnorm import convert
 from hpc_dl.training.tallies import Metric
-from hpc_dl.training.trainer import Outcome, Trainer, placement
+from hpc_dl.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def build_task(settings: Settings, session: Session) -> Task:
     for metric in found.values():
         if isinstance(metric, nn.Module):
             metric.to(session.device.torch_device)
-    place = placement(session, settings)
+    place = Placement.of(session.device, device)
     training = settings.training
     local_batch = training.global_batch // session.world_size if training.global_batch else training.local_batch
     at_a_time = max(1, (local_batch or LOSS_SAMPLES) // training.accumulation)

@@ -7,11 +7,16 @@ import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from hpc_dl.settings import DeviceSettings
+
+if TYPE_CHECKING:
+    from hpc_dl.devices.base import Device
 
 Batch = Any
 
@@ -85,6 +90,11 @@ class Placement:
     """Of floating-point numbers; None leaves them as they are."""
     channels_last: bool = False
     """The memory format of tensors of four dimensions."""
+
+    @classmethod
+    def of(cls, device: Device, settings: DeviceSettings) -> Placement:
+        """That of a run."""
+        return cls(device.torch_device, torch.float64 if settings.precision == "fp64" else None, settings.channels_last)
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch, placed; on a CPU a tensor that needs no change is not copied."""

@@ -24,7 +24,7 @@ class Rates(Protocol):
     def before_step(self, step: int, total_steps: int) -> None: ...
     def after_step(self) -> None: ...
     def after_epoch(self) -> None: ...
-    def after_evaluation(self, metrics: Mapping[str, float]) -> None: ...
+    def after_evaluation(self, step: int, metrics: Mapping[str, float]) -> None: ...
     def states(self) -> dict[str, Stateful]:
         """What a run is resumed with, the optimizer's state included."""
 
@@ -60,7 +60,7 @@ class FactorRates:
     def after_epoch(self) -> None:
         return None
 
-    def after_evaluation(self, metrics: Mapping[str, float]) -> None:
+    def after_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         return None
 
     def states(self) -> dict[str, Stateful]:
@@ -98,7 +98,7 @@ class TorchRates:
         if self._schedule.per == "epoch" and not self._by_metric:
             self._scheduler.step()
 
-    def after_evaluation(self, metrics: Mapping[str, float]) -> None:
+    def after_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         if not self._by_metric:
             return
         name = self._schedule.metric

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from hpc_dl.comm.optimizer_hooks import trained_parameters
 from hpc_dl.comm.wrap import Exchange
 from hpc_dl.data.batch import Batch
+from hpc_dl.session import Session
+from hpc_dl.settings import Settings
 from hpc_dl.training.objective import Found, Objective, found
 from hpc_dl.training.sync_batchnorm import together_of
 
 if TYPE_CHECKING:
-    from hpc_dl.devices.base import Device
     from hpc_dl.devices.scaler import LossScaler
 
 Lap = Callable[[str], None]
@@ -52,11 +53,8 @@ class TrainingStep:
         optimizer: Distributed with the model.
         objective: What is minimised.
         exchange: The gradient exchange of this model.
-        device: Gives autocast.
-        world_size: Number of ranks.
-        scaler: Of the loss, for fp16.
-        precision: fp32, bf16, fp16 or fp64.
-        clip_norm: Largest 2-norm of the averaged gradient, None for no clipping.
+        session: Its device gives autocast and the loss scaler.
+        settings: Read for precision and clipping.
     """
 
     def __init__(
@@ -65,17 +63,20 @@ class TrainingStep:
         optimizer: torch.optim.Optimizer,
         objective: Objective,
         exchange: Exchange,
-        device: Device,
-        world_size: int,
-        scaler: LossScaler,
-        precision: str = "fp32",
-        clip_norm: float | None = None,
+        session: Session,
+        settings: Settings,
     ) -> None:
         self.stand_in: Batch | None = None
         """One real sample, for parts in which this rank has none but has to take part: its loss does not count."""
         self._model, self._optimizer, self._objective = model, optimizer, objective
-        self._exchange, self._device, self._world_size = exchange, device, world_size
-        self._scaler, self._precision, self._clip_norm = scaler, precision, clip_norm
+        self._exchange, self._device, self._world_size = exchange, session.device, session.world_size
+        self._precision, self._clip_norm = settings.device.precision, settings.training.clip_norm
+
+        def agree(overflow: Tensor) -> None:
+            session.engine.reduce_async(overflow, "max", "overflow").wait()
+
+        self.scaler: LossScaler = session.device.scaler(self._precision, agree if self._world_size > 1 else None)
+        """Of the loss, for fp16; part of a checkpoint."""
         self._together = together_of(model)
         self._parameters = trained_parameters(optimizer)
 
@@ -94,18 +95,18 @@ class TrainingStep:
             sums = sums.times(self._world_size / self._exchange.weight_sum().to(sums.loss.device))
         lap("exchange")
         if self._clip_norm is not None:
-            self._scaler.unscale_(self._optimizer)
+            self.scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         # With fp16 an overflow on any rank lets all ranks skip the same step.
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        self.scaler.step(self._optimizer)
+        self.scaler.update()
         lap("optimizer")
         return sums
 
     @property
     def skipped(self) -> bool:
         """Did the last step leave the parameters alone, because a gradient overflowed in fp16?"""
-        return self._scaler.skipped
+        return self.scaler.skipped
 
     def _backward(self, parts: Sequence[Placed], samples: int, lap: Lap) -> tuple[StepSums, bool]:
         """Gradients of all micro-steps; the last one starts the exchange.
@@ -129,10 +130,10 @@ class TrainingStep:
                 lap("forward")
                 if weight is None:
                     weight = float(part.samples)
-                    self._scaler.scale(result.loss * (weight * per_sample)).backward()
+                    self.scaler.scale(result.loss * (weight * per_sample)).backward()
                 else:
                     weighted = True
-                    self._exchange.backward(self._scaler.scale(result.loss), self._least(weight) * per_sample)
+                    self._exchange.backward(self.scaler.scale(result.loss), self._least(weight) * per_sample)
                 lap("exchange" if last and self._world_size > 1 else "backward")
             loss_sum += result.loss.detach() * weight
             for name, value in result.scaled(weight).items():

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hpc_dl.comm import compare
 from hpc_dl.comm.buffers import average_buffers
@@ -21,16 +19,14 @@ from hpc_dl.data.batch import Placement
 from hpc_dl.data.sharding import Plan
 from hpc_dl.data.workers import Loader, Part
 from hpc_dl.errors import HpcDlError
-from hpc_dl.run.checkpoint import Position
 from hpc_dl.run.loop import Loop
 from hpc_dl.run.resume import Course
 from hpc_dl.run.states import Stateful
-from hpc_dl.run.stopping import due
 from hpc_dl.session import Session
 from hpc_dl.settings import Settings
 from hpc_dl.training import rates
 from hpc_dl.training.evaluation import evaluate
-from hpc_dl.training.evaluations import Evaluations
+from hpc_dl.training.evaluations import Evaluations, Outcome
 from hpc_dl.training.hooks import Hooks
 from hpc_dl.training.modes import put_into_training
 from hpc_dl.training.objective import Objective, objective
@@ -38,25 +34,6 @@ from hpc_dl.training.plans import held_back_plan, in_parts, training_plan
 from hpc_dl.training.step import Placed, TrainingStep
 from hpc_dl.training.sync_batchnorm import together_of
 from hpc_dl.training.tallies import Metric
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a training run ended."""
-
-    reason: str
-    """finished or stopped."""
-    position: Position
-    metrics: dict[str, float]
-    """Of the last evaluation."""
-    why: str = ""
-    """Why it stopped before its end."""
-
-
-def placement(session: Session, settings: Settings) -> Placement:
-    """How a run's batches are placed."""
-    dtype = torch.float64 if settings.device.precision == "fp64" else None
-    return Placement(session.device.torch_device, dtype, settings.device.channels_last)
 
 
 class Trainer:
@@ -92,23 +69,9 @@ class Trainer:
         self._model, self._optimizer, self._objective, self._metrics = model, optimizer, objective(loss), metrics
         self._session, self._settings, self._folder = session, settings, run_folder
         self._least_samples, self._terms = least_samples, terms
+        self._place = Placement.of(session.device, settings.device)
         self._hooks = Hooks(settings.task.hooks, model, optimizer, session)
-        self._evaluations = Evaluations(settings.best)
-        self._metrics_found: dict[str, float] = {}
-        self._place = placement(session, settings)
-        precision, alone = settings.device.precision, session.world_size == 1
-        self._scaler = session.device.scaler(precision, None if alone else self._agree)
-        self._step = TrainingStep(
-            model,
-            optimizer,
-            self._objective,
-            session.exchange,
-            session.device,
-            session.world_size,
-            self._scaler,
-            precision,
-            settings.training.clip_norm,
-        )
+        self._step = TrainingStep(model, optimizer, self._objective, session.exchange, session, settings)
 
     def fit(self, data: Data, startup_seconds: float = 0.0) -> Outcome:
         """Train to the end of the settings' epochs or steps, or until the ranks agree to stop.
@@ -127,43 +90,33 @@ class Trainer:
         cut = in_parts(training.accumulation, self._least_samples, session.world_size, together)
         batches = Loader(data.train, plan, self._settings.data.workers, cut=cut)
         held_back = Loader(data.evaluation, held_back_plan(plan, len(data.evaluation)), reseed=True)
-        epochs = None if training.steps else training.epochs
-        self._rates = rates.build(
-            self._optimizer,
+        total_steps = training.steps or training.epochs * plan.steps_per_epoch
+        self._rates = rates.build(self._optimizer, self._settings, session.world_size, total_steps)
+        evaluations = Evaluations(
             self._settings,
-            session.world_size,
-            training.steps or training.epochs * plan.steps_per_epoch,
+            lambda: self._evaluate(held_back),
+            [self._rates.after_evaluation, functools.partial(self._hooks.call, "on_evaluation")],
         )
+        own: dict[str, Stateful] = {"model": self._model, "scaler": self._step.scaler, "evaluations": evaluations}
         loop = Loop(
             session,
-            self._states(),
+            own | self._rates.states() | self._hooks.states(),
             self._settings,
             self._folder,
             Course.of(plan),
-            epochs,
-            training.steps,
-            startup_seconds,
+            epochs=None if training.steps else training.epochs,
+            steps=training.steps,
+            startup_seconds=startup_seconds,
         )
         loop.on_checkpoint = lambda: self._hooks.call("on_checkpoint", loop.position.step)
         with loop:
-            if self._evaluations.step < loop.position.step and (loop.over or loop.position.epoch_samples == 0):
-                self._after_epoch(loop, held_back)  # it had stopped before that
-            elif self._evaluations.verdict:
-                loop.end(self._evaluations.verdict)
+            evaluations.resume(loop)
             for epoch in loop.epochs():
                 self._hooks.call("on_epoch", epoch)
                 for parts, samples in loop.steps(functools.partial(batches.epoch, epoch)):
                     self._one_step(loop, parts, samples, plan)
-                self._after_epoch(loop, held_back)
-        return Outcome("stopped" if loop.stopped else "finished", loop.position, self._metrics_found, loop.stopped)
-
-    def _states(self) -> dict[str, Stateful]:
-        own: dict[str, Stateful] = {
-            "model": self._model,
-            "scaler": self._scaler,
-            "evaluations": self._evaluations,
-        }
-        return own | self._rates.states() | self._hooks.states()
+                evaluations.after_epoch(loop)
+        return Outcome("stopped" if loop.stopped else "finished", loop.position, evaluations.metrics, loop.stopped)
 
     def _one_step(self, loop: Loop, parts: Sequence[Part], samples: int, plan: Plan) -> None:
         placed = [Placed(self._place(part), count, self._objective.weight(part)) for part, count in parts]
@@ -179,37 +132,12 @@ class Trainer:
             self._rates.after_epoch()
         self._hooks.call("on_step", position.step)
 
-    def _after_epoch(self, loop: Loop, held_back: Loader) -> None:
-        """Evaluate where that is due, and do what follows from it."""
-        step, epoch = loop.position.step, loop.position.epoch
-        if not (loop.over or due(self._settings.training.evaluate_every_epochs, epoch)):
-            return
-        self._metrics_found = metrics = self._evaluate(loop, held_back)
-        self._rates.after_evaluation(metrics)
-        if self._evaluations.improved(step, metrics):
-            loop.checkpoint("best")
-        if self._evaluations.verdict and not loop.over:
-            loop.end(self._evaluations.verdict)
-        self._hooks.call("on_evaluation", step, metrics)
-
-    def _evaluate(self, loop: Loop, held_back: Loader) -> dict[str, float]:
-        session, begun = self._session, time.perf_counter()
-        model = self._hooks.evaluated(self._model)
-        with loop.evaluating():
-            if model is not self._model:
-                average_buffers(model, session.engine)
-            metrics, samples = evaluate(
-                model,
-                (part for parts, _ in held_back.epoch(0) for part in parts),
-                self._metrics,
-                self._objective,
-                session.engine,
-                session.device,
-                self._place,
-                self._settings.device.precision,
-            )
-        loop.log_evaluation(metrics, samples, time.perf_counter() - begun)
-        return metrics
-
-    def _agree(self, overflow: Tensor) -> None:
-        self._session.engine.reduce_async(overflow, "max", "overflow").wait()
+    def _evaluate(self, held_back: Loader) -> tuple[dict[str, float], int]:
+        session, model = self._session, self._hooks.evaluated(self._model)
+        if model is not self._model:  # whose buffers are the mean over ranks already
+            average_buffers(model, session.engine)
+        parts = (part for parts, _ in held_back.epoch(0) for part in parts)
+        precision = self._settings.device.precision
+        return evaluate(
+            model, parts, self._metrics, self._objective, session.engine, session.device, self._place, precision
+        )

@@ -61,7 +61,7 @@ def test_the_scale_survives_a_checkpoint() -> None:
 PROGRAM = """
 import sys, torch
 import hpc_dl
-from hpc_dl.settings import DeviceSettings, ExchangeSettings
+from hpc_dl.settings import DeviceSettings, ExchangeSettings, Settings, TrainingSettings
 from hpc_dl.training.objective import PairObjective
 from hpc_dl.training.step import Placed, TrainingStep
 from torch import nn
@@ -74,12 +74,10 @@ with hpc_dl.start(ExchangeSettings(engine=engine), DeviceSettings(name="cpu", th
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     session.distribute(model, optimizer)
     optimizer.add_param_group({"params": [apart]})
-    agree = lambda overflow: session.engine.reduce_async(overflow, "max", "overflow").wait()
     def loss(output, target):
         return ((output - target) ** 2).mean() * loss_factor + apart * apart_factor
-    scaler = session.device.scaler("fp16", agree)
-    objective = PairObjective(loss)
-    step = TrainingStep(model, optimizer, objective, session.exchange, session.device, 2, scaler, "fp16", clip_norm=1.0)
+    settings = Settings(device=DeviceSettings(precision="fp16"), training=TrainingSettings(clip_norm=1.0))
+    step = TrainingStep(model, optimizer, PairObjective(loss), session.exchange, session, settings)
     skipped = []
     for number in range(6):
         loss_factor = 1e38 if (number, session.rank) == (2, 1) else 1e-3
