@@ -18,8 +18,8 @@ def put(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def library(module: str, package: str, to: str) -> Any:
-    """A destination's module.
+def library(module: str, package: str, asked: str) -> Any:
+    """A module of a package that a request needs, and few others do.
 
     Raises:
         HpcDlError: It is not installed; names the command.
@@ -28,4 +28,4 @@ def library(module: str, package: str, to: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         remedy = f"pip install 'hpc_dl[export]', or {package} alone"
-        raise HpcDlError(f"export --to {to}", f"{package} cannot be imported ({error})", remedy) from error
+        raise HpcDlError(asked, f"{package} cannot be imported ({error})", remedy) from error

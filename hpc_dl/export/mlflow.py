@@ -28,7 +28,7 @@ Point = tuple[str, int, int]
 
 def write(results: Results, output: str) -> str:
     """A run in the experiment `hpc_dl` of the tracking URI `output`; empty for MLflow's own choice."""
-    mlflow = library("mlflow", "mlflow-skinny", "mlflow")
+    mlflow = library("mlflow", "mlflow-skinny", "export --to mlflow")
     address = output or mlflow.get_tracking_uri()
     try:
         run_id = _Writer(mlflow.MlflowClient(tracking_uri=address), mlflow.entities).write(results)

@@ -19,8 +19,8 @@ INFO = ("name", "model", "world_size", "nodes", "engine", "backend", "device", "
 
 def write(results: Results, output: str) -> str:
     """NAME.prom in the folder `output`."""
-    client = library("prometheus_client", "prometheus_client", "openmetrics")
-    exposition = library("prometheus_client.openmetrics.exposition", "prometheus_client", "openmetrics")
+    client = library("prometheus_client", "prometheus_client", "export --to openmetrics")
+    exposition = library("prometheus_client.openmetrics.exposition", "prometheus_client", "export --to openmetrics")
     registry = client.CollectorRegistry()
 
     def gauge(metric: str, explained: str, value: float, /, **labels: str) -> None:

@@ -35,7 +35,7 @@ def write(results: Results, output: str) -> str:
 
 def _bytes(results: Results) -> bytes:
     """The event file; only tensorboardX's writer knows its frame, and it writes files."""
-    record_writer = library("tensorboardX.record_writer", "tensorboardX", "tensorboard")
+    record_writer = library("tensorboardX.record_writer", "tensorboardX", "export --to tensorboard")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "events"
         writer = record_writer.RecordWriter(str(path))
@@ -46,8 +46,8 @@ def _bytes(results: Results) -> bytes:
 
 
 def _events(results: Results) -> Iterator[Any]:
-    protocol = library("tensorboardX.proto.event_pb2", "tensorboardX", "tensorboard")
-    summary = library("tensorboardX.summary", "tensorboardX", "tensorboard")
+    protocol = library("tensorboardX.proto.event_pb2", "tensorboardX", "export --to tensorboard")
+    summary = library("tensorboardX.summary", "tensorboardX", "export --to tensorboard")
     event = protocol.Event
     start = protocol.SessionLog(status=protocol.SessionLog.START)
     yield event(wall_time=results.started, file_version="brain.Event:2")

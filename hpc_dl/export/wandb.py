@@ -17,7 +17,7 @@ PROJECT = "hpc_dl"
 
 def write(results: Results, output: str) -> str:
     """wandb/offline-run-*-KEY in the folder `output`."""
-    wandb = library("wandb", "wandb", "wandb")
+    wandb = library("wandb", "wandb", "export --to wandb")
     folder = Path(output or "export/wandb")
     folder.mkdir(parents=True, exist_ok=True)  # else wandb takes another
     for earlier in (folder / "wandb").glob(f"offline-run-*-{results.key}*"):
