@@ -152,7 +152,7 @@ def test_what_safetensors_cannot_hold_is_refused_by_name(
 
 
 def test_a_state_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert checkpoint("export", written(tmp_path, model=MODEL), "--state", "modell") == 2
+    assert checkpoint("export", written(tmp_path, model=MODEL), "--state", "mode") == 2
     assert "did you mean model?" in capsys.readouterr().err
 
 
