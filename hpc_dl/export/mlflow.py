@@ -2,7 +2,7 @@
 """To MLflow: facts become parameters, scalars metrics, on a tracking server or in a database.
 
 A run that was exported before is gone on with, while all that is there is still true. After anything else, such as a
-job resumed from before the end of another, it is deleted (MLflow can restore it) and made anew.
+job that resumed the run, it is deleted (MLflow can restore it) and made anew.
 """
 
 from __future__ import annotations

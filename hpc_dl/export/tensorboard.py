@@ -2,7 +2,7 @@
 """To TensorBoard: one event file a run, written by tensorboardX, which needs neither torch nor TensorFlow.
 
 The same log gives the same bytes. So a file that a longer log begins with is gone on with, which a TensorBoard that
-shows it notices; after anything else, such as a job resumed from before the end of another, it is written anew.
+shows it notices; after anything else, such as a job that resumed the run, it is written anew.
 """
 
 from __future__ import annotations
