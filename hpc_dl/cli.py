@@ -16,6 +16,8 @@ COMMANDS = {
     "train": "train a recipe or your own model, on one process or under mpiexec and srun",
     "recipes": "list the recipes",
     "report": "scaling report of any number of runs",
+    "export": "results of runs to TensorBoard, MLflow, W&B, CSV or Prometheus",
+    "checkpoint": "show a checkpoint, or export its model to safetensors",
     "predict": "step time and efficiency at machine sizes not yet measured",
     "bench": "measure collectives and fit latency and bandwidth",
     "machines": "the supercomputers hpc_dl knows",

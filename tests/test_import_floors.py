@@ -25,6 +25,7 @@ FLOORS = {
     "models": 3,
     "recipes": 3,
     "scaling": 3,
+    "export": 3,
     "jobs": 3,
     "comm": 4,
     "session": 5,
@@ -47,6 +48,7 @@ FREE_OF_TORCH = (
     "recipes",
     "runlog",
     "scaling",
+    "export",
     "cli",
 )
 ONLY_IN = {
@@ -136,7 +138,9 @@ def test_the_environment_is_read_in_one_place() -> None:
     assert found == {"environment.py"}
 
 
-@pytest.mark.parametrize("command", [["--help"], ["report", "--help"], ["predict", "--help"], ["job", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["report", "--help"], ["export", "--help"], ["predict", "--help"], ["job", "--help"]]
+)
 def test_commands_of_the_login_node_start_without_torch(command: list[str]) -> None:
     program = (
         "import sys\nfrom hpc_dl.cli import main\n"

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Throughput, speed-up and efficiency of runs, with 95 % intervals.",
     )
     add = parser.add_argument
-    add("runs", nargs="*", type=Path, metavar="RUN", help="run folders, or folders that hold runs")
+    add("runs", nargs="*", type=Path, metavar="RUN", help="run folders, folders that hold runs, or one CSV file")
     add(
         "--compare",
         nargs=2,

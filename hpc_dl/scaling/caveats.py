@@ -38,7 +38,8 @@ class Note:
 
 def caveats(findings: Findings) -> tuple[Note, ...]:
     """All notes, problems first."""
-    notes = [note for doubt in DOUBTS for note in doubt(findings)]
+    doubts = [doubt for doubt in DOUBTS if not findings.collection.table or doubt not in NEED_A_LOG]
+    notes = [note for doubt in doubts for note in doubt(findings)]
     order = ("problem", "question", "remark")
     return tuple(sorted(notes, key=lambda note: order.index(note.level)))
 
@@ -57,6 +58,23 @@ def _broken_lines(findings: Findings) -> Iterator[Note]:
         rest = f"; and {len(broken) - 10} more" if len(broken) > 10 else ""
         lines = "1 log line" if len(broken) == 1 else f"{len(broken)} log lines"
         yield Note("problem", f"{lines} could not be read: {'; '.join(broken[:10])}{rest}.")
+
+
+def _of_a_table(findings: Findings) -> Iterator[Note]:
+    table = findings.collection.table
+    single = [
+        f"{point.size.world_size:,}"
+        for point in findings.points
+        if table and len(point.size.runs) == len(point.size.runs[0].windows) == 1 and point.size.basis == "windows"
+    ]
+    if single:
+        yield Note("problem", f"One row only at ranks {name_some(single)}: nothing is known of its error.")
+    if table:
+        yield Note(
+            "remark",
+            f"From {table}, which says nothing of steps, model, software and hosts: whether these are the same was not "
+            "checked. Rows of one size and name are taken for the windows of one run.",
+        )
 
 
 def _unsettled(findings: Findings) -> Iterator[Note]:
@@ -88,7 +106,7 @@ def _unsteady_revision(findings: Findings) -> Iterator[Note]:
 
 def _jobs_not_covered(findings: Findings) -> Iterator[Note]:
     sizes = [point.size for point in findings.points]
-    once = [f"{size.world_size:,}" for size in sizes if size.basis == "windows"]
+    once = [f"{size.world_size:,}" for size in sizes if size.basis == "windows" and size.cost.freedom]
     if once:
         yield Note(
             "remark",
@@ -207,9 +225,11 @@ def _runs(runs: Sequence[Run]) -> str:
     return name_some([label(run) for run in runs])
 
 
+NEED_A_LOG = (_few_steps, _smaller_batches, _large_batch, _cut_short)
 DOUBTS: tuple[Callable[[Findings], Iterator[Note]], ...] = (
     _left_out,
     _broken_lines,
+    _of_a_table,
     _unsettled,
     _few_steps,
     _unsteady_revision,

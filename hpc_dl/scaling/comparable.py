@@ -10,7 +10,8 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.runlog.records import Header, Run
 from hpc_dl.scaling.runs import label
 
-Scaling = Literal["weak", "strong", "one size"]
+Scaling = Literal["weak", "strong", "one size", "unstated"]
+"""The last where a table of measurements does not say."""
 
 
 def _setting(path: str) -> Callable[[Header], Any]:

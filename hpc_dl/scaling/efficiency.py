@@ -7,6 +7,7 @@ Both are c(N0) / c(N) with c = N / X, the rank-seconds that a sample costs; spee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -114,7 +115,7 @@ def _point(size: Size, baseline: Size) -> Point:
     cost, reference = size.cost, baseline.cost
     ideal = size.world_size / baseline.world_size
     per_step = inverse(cost, 1.0)
-    batch = size.header.global_batch
+    batch = size.header.global_batch or math.nan  # a table of measurements tells none
     return Point(
         size=size,
         throughput=per_step,

@@ -55,13 +55,16 @@ def _checks(chosen: list[Size]) -> tuple[Check, ...]:
     repeats = min(len(size.runs) for size in chosen)
     widest = max(after / before for before, after in pairwise(nodes))
     one_density = len({size.world_size / size.nodes for size in chosen}) == 1
-    return (
+    found = [
         Check("starts at one node", nodes[0] == 1, f"smallest: {nodes[0]:,}"),
         Check("nodes at most double from size to size", widest <= 2, f"largest step: {widest:g} times"),
         Check("the same number of ranks on every node", one_density, "yes" if one_density else "no"),
-        Check(f"at least {FEWEST_STEPS} measured steps in every run", steps >= FEWEST_STEPS, f"fewest: {steps:,}"),
         Check(f"at least {REPEATS} runs of every size", repeats >= REPEATS, f"fewest: {repeats}"),
-    )
+    ]
+    if steps:  # a table of measurements tells none
+        enough = f"at least {FEWEST_STEPS} measured steps in every run"
+        found.insert(3, Check(enough, steps >= FEWEST_STEPS, f"fewest: {steps:,}"))
+    return tuple(found)
 
 
 def _request(study: Study, best: Recommendation) -> Estimate | None:

@@ -21,6 +21,8 @@ class Collection:
     """"FOLDER: reason", one for each run that says nothing."""
     broken: tuple[str, ...]
     """"FOLDER line 17: reason", one for each line that could not be read."""
+    table: str = ""
+    """The CSV file the numbers come from; empty where they come from logs."""
 
 
 def collect(paths: Sequence[Path]) -> Collection:

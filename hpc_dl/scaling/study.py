@@ -13,6 +13,7 @@ from hpc_dl.scaling.comparable import Scaling, decide_scaling
 from hpc_dl.scaling.cost import Cost, Recommendation, cost, recommend
 from hpc_dl.scaling.differences import Environment, compare_environments
 from hpc_dl.scaling.efficiency import Point, Size, choose_baseline, points, sizes
+from hpc_dl.scaling.measurements import SUFFIX, read_table, scaling_of
 from hpc_dl.scaling.outlook import Outlook, look_ahead
 from hpc_dl.scaling.runs import Collection, collect
 from hpc_dl.scaling.split import Split, lost, split
@@ -79,13 +80,17 @@ class Study(Findings):
 
 
 def read_study(paths: Sequence[Path], question: Question | None = None) -> Study:
-    """The study of the runs in `paths`; refuses, by name, runs that cannot be compared."""
-    return build_study(collect(paths), question or Question())
+    """The study of the runs in `paths`, or of a CSV file; refuses, by name, what cannot be compared."""
+    tables = [path for path in paths if path.suffix.lower() == SUFFIX]
+    if tables and len(paths) > 1:
+        asked = ", ".join(map(str, paths))
+        raise HpcDlError(f"report of {asked}", "a table cannot stand beside others", f"report {tables[0]} on its own")
+    return build_study(read_table(tables[0]) if tables else collect(paths), question or Question())
 
 
 def build_study(collection: Collection, question: Question) -> Study:
     """The study of runs already read."""
-    scaling = decide_scaling(collection.runs)
+    scaling = scaling_of(collection) if collection.table else decide_scaling(collection.runs)
     measured = sizes(collection.runs)
     baseline = choose_baseline(measured, question.baseline)
     findings = Findings(
@@ -95,7 +100,7 @@ def build_study(collection: Collection, question: Question) -> Study:
         baseline=baseline,
         points=points(measured, baseline),
         splits=tuple(split(size) for size in measured),
-        environment=compare_environments(collection.runs),
+        environment=Environment((), ()) if collection.table else compare_environments(collection.runs),
     )
     reference = findings.splits[measured.index(baseline)]
     return Study(
@@ -113,6 +118,9 @@ def build_study(collection: Collection, question: Question) -> Study:
 def _outlook(findings: Findings) -> Outlook:
     if not findings.question.predict or findings.scaling == "one size":
         return Outlook()
+    if findings.collection.table:
+        why = "it needs the parts of a step and the size of the gradient, which a table does not tell"
+        return Outlook(refusal=why if findings.question.machine else "")
     found = look_ahead(findings.collection.runs, findings.question.machine)
     smallest = findings.points[
         0

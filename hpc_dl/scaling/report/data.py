@@ -78,15 +78,16 @@ def size_facts(study: Study) -> list[Facts]:
     for point, found, lost, cost in zip(study.points, study.splits, study.losses, study.costs, strict=True):
         size, header = point.size, point.size.header
         law = laws.karp_flatt if study.scaling == "strong" else laws.gustafson
-        serial = law(point.speedup, point.ideal_speedup) if point.ideal_speedup > 1 else None
+        lawful = point.ideal_speedup > 1 and study.scaling != "unstated"
+        serial = law(point.speedup, point.ideal_speedup) if lawful else None
         facts.append(
             {
                 "ranks": size.world_size,
                 "nodes": size.nodes,
-                "local_batch": header.local_batch,
-                "global_batch": header.global_batch,
+                "local_batch": header.local_batch or None,  # 0 where nobody knows it
+                "global_batch": header.global_batch or None,
                 "runs": len(size.runs),
-                "steps": sum(measured.steps for measured in size.runs),
+                "steps": sum(measured.steps for measured in size.runs) or None,
                 "interval_over": size.basis,
                 **ends("samples_per_second", point.throughput),
                 **ends("step_seconds", point.step_seconds),
@@ -108,12 +109,12 @@ def run_facts(measured: Measured) -> Facts:
     header, end = measured.run.header, measured.run.end
     return {
         "run": label(measured.run),
-        "started": header.started,
+        "started": header.started or None,
         "ranks": header.world_size,
         "nodes": header.nodes,
         "job_id": header.job_id,
         "windows": len(measured.windows),
-        "steps": measured.steps,
+        "steps": measured.steps or None,
         "warmup_windows_found": measured.warmup_found,
         "settled": measured.settled,
         "outliers": len(measured.outliers),

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hpc_dl.scaling.efficiency import Point
 from hpc_dl.scaling.proposal import Proposal, proposal
 from hpc_dl.scaling.report import tables, verdict
-from hpc_dl.scaling.report.table import Table
+from hpc_dl.scaling.report.table import UNKNOWN, Table, filled
 from hpc_dl.scaling.report.words import interval, percent, seconds
 from hpc_dl.scaling.statistics import Estimate
 from hpc_dl.scaling.study import Study
@@ -33,7 +34,7 @@ def outline(study: Study, most_runs: int) -> list[Section]:
         _cost(study),
         Section("spread", "Spread of the measurements", (SPREAD,), ("spread",)),
         _proposal(study),
-        _environment(study),
+        *_environment(study),
         Section("runs", "Runs", (), (), (tables.run_table(study, most_runs),)),
     ]
     return found
@@ -86,13 +87,15 @@ def _cost(study: Study) -> Section:
     return Section("cost", "Cost and size", (verdict.advice(study),), (), (tables.cost_table(study),))
 
 
-def _environment(study: Study) -> Section:
+def _environment(study: Study) -> list[Section]:
     differing = study.environment.differing
+    if study.collection.table:
+        return []
     found = [tables.shared_table(study)]
     if differing:
         found.insert(0, tables.difference_table(study))
     text = "" if differing else "All runs had the same environment and settings, but for their size."
-    return Section("environment", "Environment and differences", (text,) if text else (), (), tuple(found))
+    return [Section("environment", "Environment and differences", (text,) if text else (), (), tuple(found))]
 
 
 def _proposal(study: Study) -> Section:
@@ -109,13 +112,12 @@ def _proposal(study: Study) -> Section:
 
 
 def _proposal_texts(study: Study, found: Proposal) -> tuple[str, ...]:
-    head, last = study.baseline.header, found.points[-1]
-    texts = [
-        f"{study.name}: {head.parameters:,} parameters, {head.precision}, {verdict.RULES[study.scaling].lower()} on "
-        f"{head.device}, gradients averaged by {last.size.header.engine} over {last.size.header.backend}. "
-        f"From {found.baseline.nodes:,} to {last.size.nodes:,} nodes the efficiency is {percent(last.efficiency)}.",
-        "Steady steps after warm-up; seconds of the slowest rank; 95 % intervals in brackets.",
-    ]
+    last = found.points[-1]
+    scale = f"From {found.baseline.nodes:,} to {last.size.nodes:,} nodes the efficiency is {percent(last.efficiency)}."
+    basis = "Steady steps after warm-up; seconds of the slowest rank"
+    if study.collection.table:
+        basis = f"Samples and seconds as in {study.collection.table}"
+    texts = [f"{_work(study, last)} {scale}", f"{basis}; 95 % intervals in brackets."]
     best = found.recommendation.point
     if best is not None:
         texts.append(
@@ -130,6 +132,17 @@ def _proposal_texts(study: Study, found: Proposal) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def _work(study: Study, last: Point) -> str:
+    """What was trained, and how, as far as it is known."""
+    head, kind = study.baseline.header, verdict.RULES[study.scaling].lower()
+    if study.collection.table:
+        return f"{study.name}, {kind}."
+    return (
+        f"{study.name}: {head.parameters:,} parameters, {head.precision}, {kind} on {head.device}, gradients averaged "
+        f"by {last.size.header.engine} over {last.size.header.backend}."
+    )
+
+
 def _proposal_tables(study: Study, found: Proposal) -> tuple[Table, ...]:
     costs = {point.size.world_size: cost for point, cost in zip(study.points, study.costs, strict=True)}
     rows = tuple(
@@ -137,7 +150,7 @@ def _proposal_tables(study: Study, found: Proposal) -> tuple[Table, ...]:
             f"{point.size.nodes:,}",
             f"{point.size.world_size:,}",
             f"{len(point.size.runs):,}",
-            f"{min(measured.steps for measured in point.size.runs):,}",
+            _count(min(measured.steps for measured in point.size.runs)),
             seconds(point.step_seconds.value),
             interval(point.throughput),
             interval(point.speedup),
@@ -158,8 +171,12 @@ def _proposal_tables(study: Study, found: Proposal) -> tuple[Table, ...]:
         "Node-hours per epoch",
     )
     checks = tuple((check.demand, "yes" if check.met else "NO", check.found) for check in found.checks)
-    return Table(headings, rows), Table(("What calls ask for", "Met", "Found"), checks, words=3)
+    return filled(Table(headings, rows)), Table(("What calls ask for", "Met", "Found"), checks, words=3)
 
 
 def _per_epoch(hours: Estimate | None) -> str:
-    return interval(hours) if hours else "–"
+    return interval(hours) if hours else UNKNOWN
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else UNKNOWN

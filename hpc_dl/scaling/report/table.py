@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,17 @@ class Table:
     """Two columns of many short facts, which a page may set side by side."""
     words: int = 0
     """How many of the first columns hold words, set to the left; numbers stand to the right."""
+
+
+UNKNOWN = "–"
+
+
+def filled(table: Table) -> Table:
+    """Without the columns in which no row has anything."""
+    kept = [column for column, cells in enumerate(zip(*table.rows, strict=True)) if set(cells) != {UNKNOWN}]
+    rows = tuple(tuple(row[column] for column in kept) for row in table.rows)
+    words = sum(column < table.words for column in kept)
+    return replace(table, headings=tuple(table.headings[column] for column in kept), rows=rows, words=words)
 
 
 def as_text(table: Table) -> str:

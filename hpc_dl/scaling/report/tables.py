@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hpc_dl.scaling import laws
 from hpc_dl.scaling.efficiency import Point
 from hpc_dl.scaling.outlook import PERCENT
-from hpc_dl.scaling.report.table import Table
+from hpc_dl.scaling.report.table import UNKNOWN, Table, filled
 from hpc_dl.scaling.report.words import interval, number, percent, points_lost, seconds
 from hpc_dl.scaling.runs import label
 from hpc_dl.scaling.split import CAUSES, PARTS
@@ -27,7 +27,7 @@ CAUSE_WORDS = {
 def size_table(study: Study) -> Table:
     """Throughput, speed-up and efficiency per size."""
     headings = ("Ranks", "Nodes", "Efficiency", "Samples/s", "Speed-up", "Ideal", "Step", "Global batch", "Runs")
-    return Table(headings, tuple(_size_row(point) for point in study.points))
+    return filled(Table(headings, tuple(_size_row(point) for point in study.points)))
 
 
 def _size_row(point: Point) -> tuple[str, ...]:
@@ -40,9 +40,14 @@ def _size_row(point: Point) -> tuple[str, ...]:
         interval(point.speedup),
         number(point.ideal_speedup),
         seconds(point.step_seconds.value),
-        f"{size.header.global_batch:,}",
+        _count(size.header.global_batch),
         f"{len(size.runs):,}",
     )
+
+
+def _count(value: int) -> str:
+    """A number of which 0 means that nobody knows it."""
+    return f"{value:,}" if value else UNKNOWN
 
 
 def split_table(study: Study) -> Table:
@@ -72,7 +77,7 @@ def loss_table(study: Study) -> Table:
             f"{point.size.world_size:,}",
             f"{100 * point.efficiency.value:.1f}",
             *(points_lost(lost[cause]) for cause in CAUSES),
-            interval(law(point.speedup, point.ideal_speedup)) if point.ideal_speedup > 1 else "–",
+            interval(law(point.speedup, point.ideal_speedup)) if point.ideal_speedup > 1 else UNKNOWN,
         )
         for point, lost in zip(study.points, study.losses, strict=True)
         if lost
@@ -94,13 +99,13 @@ def cost_table(study: Study) -> Table:
             f"{point.size.world_size:,}",
             f"{point.size.nodes:,}",
             interval(found.node_hours_per_million),
-            interval(found.node_hours_per_epoch) if found.node_hours_per_epoch else "–",
-            seconds(found.epoch_seconds.value) if found.epoch_seconds else "–",
+            interval(found.node_hours_per_epoch) if found.node_hours_per_epoch else UNKNOWN,
+            seconds(found.epoch_seconds.value) if found.epoch_seconds else UNKNOWN,
         )
         for point, found in zip(study.points, study.costs, strict=True)
     )
     headings = ("Ranks", "Nodes", "Node-hours per million samples", "Node-hours per epoch", "Time per epoch")
-    return Table(headings, rows, "Steady training; start-up, evaluation and checkpoints come on top.")
+    return filled(Table(headings, rows, "Steady training; start-up, evaluation and checkpoints come on top."))
 
 
 def outlook_table(study: Study) -> Table:
@@ -165,25 +170,27 @@ def run_table(study: Study, most: int) -> Table:
     rows = []
     for found in measured[:most]:
         header, end = found.run.header, found.run.end
-        middle = median([window.seconds.max / window.steps for window in found.windows])
+        steps = [window.seconds.max / window.steps for window in found.windows if window.steps]
         final = found.run.evaluations[-1].metrics if found.run.evaluations else {}
         rows.append(
             (
                 label(found.run),
-                header.started[:16].replace("T", " "),
+                header.started[:16].replace("T", " ") or UNKNOWN,
                 f"{header.world_size:,}",
                 f"{len(found.windows):,}",
-                f"{found.steps:,}",
+                _count(found.steps),
                 f"{len(found.outliers):,}",
                 number(1 / found.cost.value, 4),
-                interval(middle.scaled(1000)),
-                seconds(end.startup_seconds) if end else "–",
-                seconds(end.first_step_seconds) if end else "–",
-                ", ".join(f"{name} {number(value, 4)}" for name, value in final.items()) or "–",
-                end.reason if end else "cut short",
+                interval(median(steps).scaled(1000)) if steps else UNKNOWN,
+                seconds(end.startup_seconds) if end else UNKNOWN,
+                seconds(end.first_step_seconds) if end else UNKNOWN,
+                ", ".join(f"{name} {number(value, 4)}" for name, value in final.items()) or UNKNOWN,
+                end.reason if end else UNKNOWN if study.collection.table else "cut short",
             )
         )
     left = len(measured) - most
     more = f" {left:,} more are in report-runs.csv." if left > 0 else ""
-    caption = "Median over windows of seconds per step, with its rank-based 95 % interval." + more
-    return Table(RUN_HEADINGS, tuple(rows), caption, words=2)
+    median_is = (
+        "" if study.collection.table else "Median over windows of seconds per step, with its rank-based 95 % interval."
+    )
+    return filled(Table(RUN_HEADINGS, tuple(rows), (median_is + more).strip(), words=2))

@@ -8,7 +8,7 @@ from hpc_dl.scaling.report.tables import CAUSE_WORDS
 from hpc_dl.scaling.report.words import interval, percent, points_lost
 from hpc_dl.scaling.study import Study
 
-RULES = {"weak": "Weak scaling", "strong": "Strong scaling", "one size": "One size"}
+RULES = {"weak": "Weak scaling", "strong": "Strong scaling", "one size": "One size", "unstated": "Scaling"}
 WORTH_NAMING = 0.005
 """A loss below half a point is not named."""
 
@@ -24,7 +24,7 @@ def heading(study: Study) -> str:
     """What is compared, in a line: the kind of scaling and the baseline."""
     batch = study.baseline.header
     rule = {"weak": f" ({batch.local_batch:,} samples a rank)", "strong": f" ({batch.global_batch:,} samples a step)"}
-    kind = RULES[study.scaling] + rule.get(study.scaling, "")
+    kind = RULES[study.scaling] + (rule.get(study.scaling, "") if batch.global_batch else "")
     return f"{kind}; efficiency against {size_words(study.baseline)}; 95 % intervals in brackets"
 
 
