@@ -20,12 +20,14 @@ FLOORS = {
     "settings": 1,
     "cluster": 1,
     "arguments": 2,
+    "scaling": 2,
     "devices": 3,
     "data": 3,
     "models": 3,
     "recipes": 3,
-    "scaling": 3,
+    "predict": 3,
     "jobs": 3,
+    "report": 4,
     "comm": 4,
     "session": 5,
     "run": 6,
@@ -47,13 +49,15 @@ FREE_OF_TORCH = (
     "recipes",
     "runlog",
     "scaling",
+    "predict",
+    "report",
     "cli",
 )
 ONLY_IN = {
     "horovod": {"comm/horovod.py", "comm/bf16.py"},
     "mpi4py": {"comm/mpi.py"},
     "intel_extension_for_pytorch": {"devices/ipex.py"},
-    "matplotlib": {"scaling/report/plots.py", "scaling/report/svg.py", "after/vae.py"},
+    "matplotlib": {"report/plots.py", "report/svg.py", "after/vae.py"},
 }
 
 

@@ -14,7 +14,7 @@ from hpc_dl.bench.measure import Plan, repeat
 from hpc_dl.bench.transports import Transport
 from hpc_dl.comm.buckets import make_buckets
 from hpc_dl.data.base import Source
-from hpc_dl.scaling.predict.benchmark import ModelBuckets
+from hpc_dl.predict.benchmark import ModelBuckets
 from hpc_dl.training.weighing import mean_and_weight
 
 if TYPE_CHECKING:

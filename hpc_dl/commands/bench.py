@@ -15,7 +15,7 @@ from hpc_dl.settings import DeviceSettings, ExchangeSettings, Settings
 if TYPE_CHECKING:
     from hpc_dl.bench.measure import Plan
     from hpc_dl.bench.transports import Transport
-    from hpc_dl.scaling.predict.benchmark import Benchmark, ModelBuckets
+    from hpc_dl.predict.benchmark import Benchmark, ModelBuckets
     from hpc_dl.session import Session
 
 EXAMPLES = """examples:
@@ -59,8 +59,8 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
 def _finish(outcome: Benchmark, output: str, fastest: bool) -> None:
     from hpc_dl.bench.report import buckets_text, fit_text, fit_values
     from hpc_dl.errors import HpcDlError
-    from hpc_dl.scaling.predict.benchmark import samples
-    from hpc_dl.scaling.predict.fit import fit
+    from hpc_dl.predict.benchmark import samples
+    from hpc_dl.predict.fit import fit
 
     if outcome.buckets:
         print(buckets_text(outcome.buckets))

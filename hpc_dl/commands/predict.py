@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from hpc_dl.errors import HpcDlError
 
 if TYPE_CHECKING:
-    from hpc_dl.scaling.predict.forecast import Question
-    from hpc_dl.scaling.predict.observed import Study
-    from hpc_dl.scaling.predict.overlap import Buckets
-    from hpc_dl.scaling.predict.posterior import Prior
-    from hpc_dl.scaling.predict.step import Workload
+    from hpc_dl.predict.forecast import Question
+    from hpc_dl.predict.observed import Study
+    from hpc_dl.predict.overlap import Buckets
+    from hpc_dl.predict.posterior import Prior
+    from hpc_dl.predict.step import Workload
 
 EXAMPLES = """examples:
   hpc-dl predict runs/ --nodes 64,128                          from runs of three sizes and more
@@ -36,9 +36,9 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
         return _validate(asked)
     if not asked.ranks and not asked.nodes:
         parser.error("say for which sizes: --nodes or --ranks")
-    from hpc_dl.scaling.predict import text
-    from hpc_dl.scaling.predict.advise import advise
-    from hpc_dl.scaling.predict.forecast import forecast
+    from hpc_dl.predict import text
+    from hpc_dl.predict.advise import advise
+    from hpc_dl.predict.forecast import forecast
 
     found = forecast(_question(asked))
     last = found.points[-1].step
@@ -46,7 +46,7 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
     print(text.table(found))
     print("\n" + text.advice_table(advices, last.ranks))
     if asked.simulate:
-        from hpc_dl.scaling.simulate import what_if
+        from hpc_dl.predict.simulate import what_if
 
         jitter = found.parameters.habits.jitter
         rows = what_if(found.workloads[-1], found.parameters.network, jitter, last.ranks, last.nodes, asked.simulate)
@@ -56,7 +56,7 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _validate(asked: argparse.Namespace) -> int:
-    from hpc_dl.scaling.predict.published.protocol import as_text, validate_table
+    from hpc_dl.predict.published.protocol import as_text, validate_table
 
     found = validate_table(Path(asked.validate) if asked.validate else None, asked.folds)
     print(as_text(found))
@@ -71,8 +71,8 @@ def _write(output: str, values: object) -> None:
 
 
 def _question(asked: argparse.Namespace) -> Question:
-    from hpc_dl.scaling.predict.forecast import Question
-    from hpc_dl.scaling.predict.observed import read_runs
+    from hpc_dl.predict.forecast import Question
+    from hpc_dl.predict.observed import read_runs
 
     study = read_runs(asked.runs) if asked.runs else None
     prior, buckets, per_node = _network(asked, study)
@@ -91,8 +91,8 @@ def _question(asked: argparse.Namespace) -> Question:
 def _network(asked: argparse.Namespace, study: Study | None) -> tuple[Prior, Buckets | None, int]:
     """What is known of the network, the profiled buckets if there are any, and the ranks of a node."""
     from hpc_dl.cluster import machines
-    from hpc_dl.scaling.predict import benchmark, machine, posterior
-    from hpc_dl.scaling.predict.fit import fit
+    from hpc_dl.predict import benchmark, machine, posterior
+    from hpc_dl.predict.fit import fit
 
     files = [benchmark.read_benchmark(path) for path in asked.benchmark]
     record = machines.load(asked.machine) if asked.machine else None
@@ -113,8 +113,8 @@ def _network(asked: argparse.Namespace, study: Study | None) -> tuple[Prior, Buc
 
 def _given(asked: argparse.Namespace, buckets: Buckets | None) -> Workload | None:
     """One rank's step from the figures of the command line."""
-    from hpc_dl.scaling.predict.overlap import uniform_buckets
-    from hpc_dl.scaling.predict.step import Workload
+    from hpc_dl.predict.overlap import uniform_buckets
+    from hpc_dl.predict.step import Workload
 
     if asked.step_seconds is None:
         return None
