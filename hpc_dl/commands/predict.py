@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`hpc-dl predict`: step time and efficiency at sizes not yet measured, or how good such predictions are."""
+"""`hpc-dl predict`: step time and efficiency at sizes not yet measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from hpc_dl.errors import HpcDlError
 
@@ -23,17 +23,13 @@ EXAMPLES = """examples:
   hpc-dl predict runs/ --nodes 64,128                          from runs of three sizes and more
   hpc-dl predict runs/ --benchmark bench-4.json --ranks 16     from runs and what `hpc-dl bench` measured
   hpc-dl predict runs/one-node --machine perlmutter --nodes 8,32,128
-  hpc-dl predict --machine perlmutter --step-seconds 0.15 --local-batch 256 --gradient-megabytes 102 --nodes 16
-  hpc-dl predict --validate                                    against the published results that come with hpc_dl
-  hpc-dl predict --validate TABLE.md                           against your own table (docs/predict.md has the form)"""
+  hpc-dl predict --machine perlmutter --step-seconds 0.15 --local-batch 256 --gradient-megabytes 102 --nodes 16"""
 
 
 def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Predict, or validate; print, and write JSON where asked."""
+    """Predict; print, and write JSON where asked."""
     parser = _parser()
     asked = parser.parse_args(words)
-    if asked.validate is not None:
-        return _validate(asked)
     if not asked.ranks and not asked.nodes:
         parser.error("say for which sizes: --nodes or --ranks")
     from hpc_dl.predict import text
@@ -52,15 +48,6 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
         rows = what_if(found.workloads[-1], found.parameters.network, jitter, last.ranks, last.nodes, asked.simulate)
         print("\n" + text.what_if_table(rows, last.ranks, asked.simulate))
     _write(asked.output, text.values(found, advices))
-    return 0
-
-
-def _validate(asked: argparse.Namespace) -> int:
-    from hpc_dl.predict.published.protocol import as_text, validate_table
-
-    found = validate_table(Path(asked.validate) if asked.validate else None, asked.folds)
-    print(as_text(found))
-    _write(asked.output, found.as_dict())
     return 0
 
 
@@ -132,6 +119,17 @@ def _numbers(text: str) -> list[int]:
         raise HpcDlError(f"sizes {text!r}", "not numbers", "write them as 16,32,64") from None
 
 
+class _Moved(argparse.Action):
+    """The validation needs tables that are not installed."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option: str | None = None) -> NoReturn:
+        raise HpcDlError(
+            "hpc-dl predict --validate",
+            "the validation on published results is no part of the installed program",
+            "in a checkout of hpc_dl, run: python -m benchmarks.published [TABLE]",
+        )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "hpc-dl predict", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -150,14 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--local-batch", type=float, default=1.0, metavar="N", help="samples of that step")
     add("--gradient-megabytes", type=float, metavar="MB", help="of that model, 10^6 bytes")
     add("--bucket-megabytes", type=float, default=25.0, metavar="MiB")
-    add(
-        "--validate",
-        nargs="?",
-        const="",
-        metavar="TABLE",
-        help="predict published results (TABLE in Markdown or CSV; by default those that come with hpc_dl) and judge",
-    )
-    add("--folds", type=int, default=10, help="of the validation (default: %(default)s)")
+    add("--validate", nargs="?", action=_Moved, help=argparse.SUPPRESS)
     add("--simulate", type=int, default=0, metavar="STEPS", help="simulate the largest size, disturbed in several ways")
     add("--output", default="", metavar="FILE", help="write JSON as well")
     return parser

@@ -11,8 +11,8 @@ import pytest
     "name",
     [
         "hpc_dl.predict.stragglers",
-        "hpc_dl.predict.published.hardware",
-        "hpc_dl.predict.published.table",
+        "benchmarks.published.hardware",
+        "benchmarks.published.table",
         "testbed.network",
     ],
 )

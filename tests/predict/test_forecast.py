@@ -193,14 +193,7 @@ def test_the_command_takes_figures_in_place_of_runs(capsys: pytest.CaptureFixtur
         main(["predict", "--machine", "aurora"])
 
 
-def test_the_command_validates_a_table_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = tmp_path / "mine.csv"
-    table.write_text(
-        "group,row,system,model,software,precision; local batch; mode,points\n"
-        "G,one,LUMI MI250X,ResNet-50,PyTorch DDP,fp32; 64; weak,[img/s] 1: 500; 8: 3800; 16: 7500\n"
-        "G,two,Frontier,ResNet-50,PyTorch DDP,fp32; 64; weak,[img/s] 8: 3800; 64: 29000\n"
-    )
-    assert main(["predict", "--validate", str(table), "--output", str(tmp_path / "v.json")]) == 0
-    assert "| all | 3 | 2 |" in capsys.readouterr().out
-    points = json.loads((tmp_path / "v.json").read_text())["unseen_system"]["points"]
-    assert all(point["low"] <= point["published"] <= point["high"] for point in points)
+def test_the_command_says_where_validation_went(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--validate"], ["--validate", "mine.csv", "--folds", "5"], ["--folds", "5", "--validate=mine.csv"]):
+        assert main(["predict", *words]) == 2
+        assert "python -m benchmarks.published [TABLE]" in capsys.readouterr().err

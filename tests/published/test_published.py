@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.published import cases
+from benchmarks.published import table as published
+from benchmarks.published.hardware import find, hardware, network_rate, parameters, ranks_per_node
+from benchmarks.published.table import Point, parse_points, read_table
 from hpc_dl.errors import HpcDlError
-from hpc_dl.predict.published import cases
-from hpc_dl.predict.published import table as published
-from hpc_dl.predict.published.hardware import find, hardware, network_rate, parameters, ranks_per_node
-from hpc_dl.predict.published.table import Point, parse_points, read_table
 
 MARKDOWN = """
 # Results

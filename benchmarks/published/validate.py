@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.published import population
+from benchmarks.published.cases import Case
+from benchmarks.published.misses import Misses, gather, loss
 from hpc_dl.errors import HpcDlError
-from hpc_dl.predict.published import population
-from hpc_dl.predict.published.cases import Case
-from hpc_dl.predict.published.misses import Misses, gather, loss
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from hpc_dl.predict.published.hardware import Hardware, hardware, parameters
-from hpc_dl.predict.published.table import Point, Series, Table, known
+from benchmarks.published.hardware import Hardware, hardware, parameters
+from benchmarks.published.table import Point, Series, Table, known
 
 TYPICAL_STEP_SECONDS = 0.2
 """Step of one rank where no local batch is stated: the middle of the vision rows that state one."""

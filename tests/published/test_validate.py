@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model of published results: no system tests itself, and the promises of docs/predict.md hold."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.published import cases
+from benchmarks.published import table as published
+from benchmarks.published.__main__ import main
+from benchmarks.published.anchored import judge_anchored
+from benchmarks.published.cases import Case
+from benchmarks.published.misses import effective_size, from_loss, gather, loss
+from benchmarks.published.population import CONSTANTS, Features, efficiency, fit
+from benchmarks.published.protocol import as_text, validate_table
+from benchmarks.published.validate import judge, split, summaries, worst
 from hpc_dl.errors import HpcDlError
-from hpc_dl.predict.published import cases
-from hpc_dl.predict.published import table as published
-from hpc_dl.predict.published.anchored import judge_anchored
-from hpc_dl.predict.published.cases import Case
-from hpc_dl.predict.published.misses import effective_size, from_loss, gather, loss
-from hpc_dl.predict.published.population import CONSTANTS, Features, efficiency, fit
-from hpc_dl.predict.published.protocol import as_text, validate_table
-from hpc_dl.predict.published.validate import judge, split, summaries, worst
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +105,21 @@ def test_the_text_names_what_was_left_out() -> None:
     text = as_text(validate_table(None, folds=5))
     assert "agpt-80b-sunspot" in text
     assert "| all | 235 |" in text
+
+
+def test_the_command_validates_a_table_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text(
+        "group,row,system,model,software,precision; local batch; mode,points\n"
+        "G,one,LUMI MI250X,ResNet-50,PyTorch DDP,fp32; 64; weak,[img/s] 1: 500; 8: 3800; 16: 7500\n"
+        "G,two,Frontier,ResNet-50,PyTorch DDP,fp32; 64; weak,[img/s] 8: 3800; 64: 29000\n"
+    )
+    assert main([str(table), "--output", str(tmp_path / "v.json")]) == 0
+    assert "| all | 3 | 2 |" in capsys.readouterr().out
+    points = json.loads((tmp_path / "v.json").read_text())["unseen_system"]["points"]
+    assert all(point["low"] <= point["published"] <= point["high"] for point in points)
+
+
+def test_the_command_refuses_a_missing_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none.csv")]) == 2
+    assert "no such file" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from pathlib import Path
 from hpc_dl.errors import HpcDlError
 
 FOLDER = Path(__file__).parent / "tables"
-"""The tables that come with hpc_dl: published.csv, systems.csv, models.csv."""
+"""Holds published.csv, systems.csv, models.csv."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_table(path: Path) -> Table:
 
 
 def shipped() -> Table:
-    """The published results that come with hpc_dl."""
+    """The published results in `tables/`."""
     return read_table(FOLDER / "published.csv")
 
 

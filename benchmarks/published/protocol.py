@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`hpc-dl predict --validate TABLE`: both questions put to a table of published results, and the answer as text."""
+"""Both questions put to a table of published results, and the answer as text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc_dl.predict.published import cases as cases_module
-from hpc_dl.predict.published.anchored import judge_anchored
-from hpc_dl.predict.published.cases import Case
-from hpc_dl.predict.published.table import read_table, shipped
-from hpc_dl.predict.published.validate import Judged, Summary, judge, summaries, worst
+from benchmarks.published import cases as cases_module
+from benchmarks.published.anchored import judge_anchored
+from benchmarks.published.cases import Case
+from benchmarks.published.table import read_table, shipped
+from benchmarks.published.validate import Judged, Summary, judge, summaries, worst
 
 PROTOCOL = """\
 Protocol: {folds} folds over systems. The constants of the model are fitted to the systems of all other folds, their
@@ -50,7 +50,7 @@ class Validation:
 
 
 def validate_table(path: Path | None, folds: int = 10) -> Validation:
-    """Test the model on a table; None is the one that comes with hpc_dl.
+    """Test the model on a table; None is that of `tables/`.
 
     The shipped results calibrate as well, except those of the systems under test.
     """

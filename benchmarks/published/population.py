@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from hpc_dl.predict.published.cases import Case, Setting
+from benchmarks.published.cases import Case, Setting
 from hpc_dl.predict.stragglers import normal_maximum
 
 Floats = NDArray[np.float64]

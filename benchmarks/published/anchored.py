@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_dl.predict.published import population
-from hpc_dl.predict.published.cases import Case
-from hpc_dl.predict.published.misses import Misses, from_loss, gather, loss
-from hpc_dl.predict.published.validate import Judged, split
+from benchmarks.published import population
+from benchmarks.published.cases import Case
+from benchmarks.published.misses import Misses, from_loss, gather, loss
+from benchmarks.published.validate import Judged, split
 
 
 def judge_anchored(cases: Sequence[Case], tested: Sequence[Case] | None = None, folds: int = 10) -> list[Judged]:
