@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from hpc_dl import comm
+from hpc_dl import comm, devices
 from hpc_dl.cluster import machines
 from hpc_dl.cluster.rank import RankRecord, detect_rank
 from hpc_dl.cluster.variables import EXPECTED_WORLD_SIZE
@@ -35,7 +35,6 @@ from hpc_dl.comm import mpi
 from hpc_dl.comm.base import Engine, Work
 from hpc_dl.comm.failure import fail
 from hpc_dl.comm.wrap import Exchange, wrap
-from hpc_dl.devices import base as devices
 from hpc_dl.devices import threads
 from hpc_dl.devices.base import Device
 from hpc_dl.devices.binding import Binding, observe
