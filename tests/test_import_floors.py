@@ -16,11 +16,12 @@ FLOORS = {
     "errors": 0,
     "environment": 0,
     "signals": 0,
+    "checks": 1,
     "runlog": 1,
-    "settings": 1,
     "cluster": 1,
-    "arguments": 2,
+    "settings": 2,
     "scaling": 2,
+    "arguments": 3,
     "devices": 3,
     "data": 3,
     "models": 3,
@@ -41,6 +42,7 @@ FLOORS = {
 }
 FREE_OF_TORCH = (
     "errors",
+    "checks",
     "settings",
     "arguments",
     "environment",

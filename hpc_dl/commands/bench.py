@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpc_dl.checks import choices_of
 from hpc_dl.settings import DeviceSettings, ExchangeSettings, Settings
 
 if TYPE_CHECKING:
@@ -133,8 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "hpc-dl bench", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--engine", choices=("auto", "horovod", "torch", "mpi"), help="mpi is MPI without an engine")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "xpu"))
+    engines = [name for name in choices_of(ExchangeSettings)["engine"] if name != "single"]
+    parser.add_argument("--engine", choices=(*engines, "mpi"), help="mpi is MPI without an engine")
+    parser.add_argument("--device", choices=choices_of(DeviceSettings)["name"])
     parser.add_argument("--collectives", default="", help="such as allreduce,broadcast; all the engine has by default")
     parser.add_argument("--smallest", type=int, default=4, metavar="BYTES")
     parser.add_argument("--largest", type=int, default=2**30, metavar="BYTES", help="default: 1 GiB")

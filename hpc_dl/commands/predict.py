@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from hpc_dl.checks import choices_of
 from hpc_dl.errors import HpcDlError
+from hpc_dl.settings import ExchangeSettings
 
 if TYPE_CHECKING:
     from hpc_dl.predict.forecast import Question
@@ -142,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--benchmark", nargs="+", type=Path, default=[], metavar="FILE", help="what `hpc-dl bench --output` wrote")
     add("--fit", choices=("median", "fastest"), default="median", help="what of a benchmark's repeats to fit")
     add("--machine", default="", help="a machine record by name or file")
-    add("--engine", choices=("horovod", "torch"), help="default: that of the runs")
+    engines = [name for name in choices_of(ExchangeSettings)["engine"] if name not in ("auto", "single")]
+    add("--engine", choices=engines, help="default: that of the runs")
     add("--bandwidth-factor", type=float, default=1.0, metavar="X", help="what if the network were X times as fast")
     add("--step-seconds", type=float, metavar="S", help="forward and backward of one rank, where there are no runs")
     add("--local-batch", type=float, default=1.0, metavar="N", help="samples of that step")

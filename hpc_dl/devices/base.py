@@ -18,8 +18,8 @@ Environ = Mapping[str, str]
 DeviceMap = Callable[[int], int]
 """From the local rank to the number of its device on a whole node, as the machine counts them."""
 
-AUTOCAST_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
-"""Precisions that run under autocast over fp32 weights; the others run as they are."""
+PRECISIONS = {"fp32": None, "bf16": "bfloat16", "fp16": "float16", "fp64": None}
+"""The type that a precision computes in under autocast over fp32 weights; None where everything runs as it is."""
 
 
 class Unavailable(NamedTuple):
@@ -99,9 +99,9 @@ class Device(ABC):
 
     def autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:
         """The context a forward pass runs in; a new one for each use."""
-        if precision not in AUTOCAST_TYPES:
+        if (name := PRECISIONS[precision]) is None:
             return contextlib.nullcontext()
-        dtype = getattr(self._torch, AUTOCAST_TYPES[precision])
+        dtype = getattr(self._torch, name)
         context: contextlib.AbstractContextManager[Any] = self._torch.autocast(self.name, dtype=dtype)
         return context
 
