@@ -149,12 +149,12 @@ def _cuttings(sizes: int, most_pieces: int) -> list[tuple[int, ...]]:
 def _score(cuts: tuple[int, ...], columns: Floats, seconds: Floats, which: NDArray[np.int_]) -> float:
     """Bayesian information criterion; a cut may be anywhere, so it counts as three (Zhang, Siegmund 2007)."""
     edges = (0, *cuts, int(which.max()) + 1)
-    squares = sum(
+    squares: float = sum(
         _solve(columns[inside], seconds[inside])[2]
         for first, last in itertools.pairwise(edges)
         if (inside := (which >= first) & (which < last)).any()
     )
-    parameters = columns.shape[1] * (len(cuts) + 1) + 3 * len(cuts)
+    parameters: int = columns.shape[1] * (len(cuts) + 1) + 3 * len(cuts)
     return len(seconds) * math.log(max(squares, 1e-12) / len(seconds)) + parameters * math.log(len(seconds))
 
 

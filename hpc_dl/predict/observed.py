@@ -51,7 +51,8 @@ def _blocks(count: int, generator: np.random.Generator) -> NDArray[np.int_]:
     """Indices in blocks of about the cube root of the number: neighbours stay together (Hall et al. 1995)."""
     length = max(1, round(count ** (1 / 3)))
     starts = generator.integers(0, count - length + 1, size=math.ceil(count / length))
-    return (starts[:, None] + np.arange(length)).ravel()[:count]
+    numbers: NDArray[np.int_] = (starts[:, None] + np.arange(length)).ravel()[:count]
+    return numbers
 
 
 @dataclass(frozen=True)
