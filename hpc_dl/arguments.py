@@ -49,12 +49,13 @@ def from_mapping(base: Settings, values: Mapping[str, Any], source: str) -> Sett
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; names the line where it is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HpcDlError(f"settings file {path}", "there is no such file", "check the path") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         remedy = "write it as TOML: `key = value` lines under [tables]"
         raise HpcDlError(f"settings file {path}", str(error), remedy) from None
+    return tables
 
 
 def to_toml(settings: Settings) -> str:

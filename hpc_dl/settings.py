@@ -2,6 +2,8 @@
 """Every setting of a training run: frozen dataclasses, checked when built, a docstring under each field.
 
 Flags and TOML files are derived from these classes (`arguments.py`); this module knows neither. Units are in the names.
+Choices stand here as literals, so that flags list them without torch; `tests/test_choices.py` holds them to the tables
+of the rooms that make something of them.
 """
 
 from __future__ import annotations
@@ -9,27 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpc_dl.errors import HpcDlError, nearest
+from hpc_dl.checks import check, require, require_known
+from hpc_dl.errors import HpcDlError
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lars", "lamb")
 """Rows of the table in `training/optimizers.py`, which needs torch."""
-
-
-def _require(holds: bool, name: str, value: object, rule: str) -> None:
-    if not holds:
-        raise HpcDlError(f"{name} = {value!r}", "out of range", f"give a value that is {rule}")
-
-
-def _positive(name: str, value: float | None) -> None:
-    _require(value is None or value > 0, name, value, "greater than 0")
-
-
-def _not_negative(name: str, value: float) -> None:
-    _require(value >= 0, name, value, "0 or greater")
-
-
-def _import_path(name: str, value: str) -> None:
-    _require(value.count(":") == 1 and all(value.split(":")), name, value, "an import path such as package.module:name")
 
 
 @dataclass(frozen=True)
@@ -56,12 +42,7 @@ class TaskSettings:
     """Import path of a function called once after training as after(model, session, run_folder); empty for none."""
 
     def __post_init__(self) -> None:
-        _import_path("task.model", self.model)
-        _import_path("task.loss", self.loss)
-        if self.objective:
-            _import_path("task.objective", self.objective)
-        if self.after:
-            _import_path("task.after", self.after)
+        check(self, import_paths=("model", "loss", *(name for name in ("objective", "after") if getattr(self, name))))
 
 
 @dataclass(frozen=True)
@@ -78,8 +59,7 @@ class DataSettings:
     """A new order every epoch, the same on all ranks."""
 
     def __post_init__(self) -> None:
-        _import_path("data.source", self.source)
-        _not_negative("data.workers", self.workers)
+        check(self, not_negative=("workers",), import_paths=("source",))
 
 
 @dataclass(frozen=True)
@@ -108,13 +88,8 @@ class TrainingSettings:
     """Seed of the initial weights and of the order of samples (all ranks), and of dropout and the like (per rank)."""
 
     def __post_init__(self) -> None:
-        _positive("training.epochs", self.epochs)
-        _positive("training.steps", self.steps)
-        _positive("training.local_batch", self.local_batch)
-        _positive("training.global_batch", self.global_batch)
-        _positive("training.accumulation", self.accumulation)
-        _positive("training.clip_norm", self.clip_norm)
-        _not_negative("training.evaluate_every_epochs", self.evaluate_every_epochs)
+        sizes = ("epochs", "steps", "local_batch", "global_batch", "accumulation", "clip_norm")
+        check(self, positive=sizes, not_negative=("evaluate_every_epochs",))
         if self.largest_batch and self.global_batch is not None:
             raise HpcDlError("training.largest_batch", "global_batch is given too", "leave one of the two out")
         if self.local_batch is None and self.global_batch is None:
@@ -139,16 +114,9 @@ class OptimizerSettings:
     """Further keyword arguments of the optimizer, such as eps, nesterov or fused; they count before other settings."""
 
     def __post_init__(self) -> None:
-        if self.name not in OPTIMIZERS and ":" not in self.name:
-            raise HpcDlError(
-                f"optimizer.name = {self.name!r}",
-                f"no such optimizer; {nearest(self.name, OPTIMIZERS)}",
-                "give one of these or an import path package.module:name",
-            )
-        _positive("optimizer.learning_rate", self.learning_rate)
-        _not_negative("optimizer.momentum", self.momentum)
-        _not_negative("optimizer.weight_decay", self.weight_decay)
-        _require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "two numbers in [0, 1)")
+        require_known("optimizer.name", self.name, OPTIMIZERS)
+        check(self, positive=("learning_rate",), not_negative=("momentum", "weight_decay"))
+        require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "two numbers in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -181,13 +149,10 @@ class ScheduleSettings:
     """The metric that ReduceLROnPlateau goes by."""
 
     def __post_init__(self) -> None:
-        _not_negative("schedule.warmup_steps", self.warmup_steps)
-        _positive("schedule.decay_every_steps", self.decay_every_steps)
-        _positive("schedule.decay_factor", self.decay_factor)
-        _positive("schedule.power", self.power)
-        _require(0 <= self.final_fraction <= 1, "schedule.final_fraction", self.final_fraction, "between 0 and 1")
+        check(self, positive=("decay_every_steps", "decay_factor", "power"), not_negative=("warmup_steps",))
+        require(0 <= self.final_fraction <= 1, "schedule.final_fraction", self.final_fraction, "between 0 and 1")
         if self.name:
-            _import_path("schedule.name", self.name)
+            check(self, import_paths=("name",))
             if self.warmup_steps or self.decay != "none":
                 raise HpcDlError(
                     f"schedule.name = {self.name!r}",
@@ -208,7 +173,7 @@ class BestSettings:
     """Training ends after so many evaluations that were no better than the best; 0 for never."""
 
     def __post_init__(self) -> None:
-        _not_negative("best.patience", self.patience)
+        check(self, not_negative=("patience",))
         if self.patience and not self.metric:
             raise HpcDlError("best.patience", "no metric is named", "name one in best.metric")
 
@@ -235,9 +200,7 @@ class ExchangeSettings:
     parameters only, after 1, 2, 4, ... steps and from 1,024 on every 1,024."""
 
     def __post_init__(self) -> None:
-        _positive("exchange.bucket_megabytes", self.bucket_megabytes)
-        _positive("exchange.timeout_seconds", self.timeout_seconds)
-        _not_negative("exchange.check_every_steps", self.check_every_steps or 0)
+        check(self, positive=("bucket_megabytes", "timeout_seconds"), not_negative=("check_every_steps",))
 
 
 @dataclass(frozen=True)
@@ -262,7 +225,7 @@ class DeviceSettings:
     """CPU threads per rank; null takes the rank's share of the cores it may run on."""
 
     def __post_init__(self) -> None:
-        _positive("device.threads", self.threads)
+        check(self, positive=("threads",))
 
 
 @dataclass(frozen=True)
@@ -279,8 +242,7 @@ class LogSettings:
     """A bar on a terminal, a line per window in a batch log."""
 
     def __post_init__(self) -> None:
-        _positive("log.window_steps", self.window_steps)
-        _not_negative("log.warmup_steps", self.warmup_steps)
+        check(self, positive=("window_steps",), not_negative=("warmup_steps",))
 
 
 @dataclass(frozen=True)
@@ -304,11 +266,8 @@ class CheckpointSettings:
     """auto continues from the newest whole checkpoint of the run's folder where there is one; must insists."""
 
     def __post_init__(self) -> None:
-        _not_negative("checkpoint.every_epochs", self.every_epochs)
-        _not_negative("checkpoint.every_steps", self.every_steps)
-        _not_negative("checkpoint.every_minutes", self.every_minutes)
-        _not_negative("checkpoint.stop_seconds", self.stop_seconds)
-        _positive("checkpoint.keep", self.keep)
+        times = ("every_epochs", "every_steps", "every_minutes", "stop_seconds")
+        check(self, positive=("keep",), not_negative=times)
 
 
 @dataclass(frozen=True)

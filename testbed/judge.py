@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.predict import benchmark, posterior
-from hpc_dl.scaling.predict.fit import fit
-from hpc_dl.scaling.predict.forecast import Question, forecast
-from hpc_dl.scaling.predict.observed import Observed, read_runs
-from hpc_dl.scaling.predict.overlap import exposed_seconds
+from hpc_dl.predict import benchmark, posterior
+from hpc_dl.predict.fit import fit
+from hpc_dl.predict.forecast import Question, forecast
+from hpc_dl.predict.observed import Observed, read_runs
+from hpc_dl.predict.overlap import exposed_seconds
 from testbed.network import bits_per_second
 
 KNOWN_HOSTS = (1, 2, 4)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from hpc_dl.environment import environment
 from hpc_dl.errors import HpcDlError
+from hpc_dl.predict.observed import COLUMNS, read_runs
 from hpc_dl.runlog.records import LOG_NAME, read_run
-from hpc_dl.scaling.predict.observed import COLUMNS, read_runs
 from testbed import launch, network
 from testbed.network import Bed
 

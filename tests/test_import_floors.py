@@ -16,17 +16,20 @@ FLOORS = {
     "errors": 0,
     "environment": 0,
     "signals": 0,
+    "checks": 1,
     "runlog": 1,
-    "settings": 1,
     "cluster": 1,
-    "arguments": 2,
+    "settings": 2,
+    "scaling": 2,
+    "arguments": 3,
     "devices": 3,
     "data": 3,
     "models": 3,
     "recipes": 3,
-    "scaling": 3,
     "export": 3,
+    "predict": 3,
     "jobs": 3,
+    "report": 4,
     "comm": 4,
     "session": 5,
     "run": 6,
@@ -40,6 +43,7 @@ FLOORS = {
 }
 FREE_OF_TORCH = (
     "errors",
+    "checks",
     "settings",
     "arguments",
     "environment",
@@ -49,13 +53,15 @@ FREE_OF_TORCH = (
     "runlog",
     "scaling",
     "export",
+    "predict",
+    "report",
     "cli",
 )
 ONLY_IN = {
     "horovod": {"comm/horovod.py", "comm/bf16.py"},
     "mpi4py": {"comm/mpi.py"},
     "intel_extension_for_pytorch": {"devices/ipex.py"},
-    "matplotlib": {"scaling/report/plots.py", "scaling/report/svg.py", "after/vae.py"},
+    "matplotlib": {"report/plots.py", "report/svg.py", "after/vae.py"},
 }
 
 

@@ -15,7 +15,7 @@ from hpc_dl.bench.transports import Transport
 from hpc_dl.comm.buckets import make_buckets
 from hpc_dl.data.base import Source
 from hpc_dl.data.batch import Placement
-from hpc_dl.scaling.predict.benchmark import ModelBuckets
+from hpc_dl.predict.benchmark import ModelBuckets
 from hpc_dl.training.objective import Objective, found
 
 if TYPE_CHECKING:

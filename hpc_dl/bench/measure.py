@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpc_dl.bench.transports import Action, Transport
-from hpc_dl.scaling.predict.benchmark import Measurement, Outlier
+from hpc_dl.predict.benchmark import Measurement, Outlier
 
 OUTLIER_RATIO = 1.2
 """A rank stands out where its median time is so many times the median of all ranks', and beyond their scatter."""

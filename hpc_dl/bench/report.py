@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hpc_dl.scaling.predict.benchmark import Benchmark, Measurement, ModelBuckets
-from hpc_dl.scaling.predict.fit import Fit, Piece
+from hpc_dl.predict.benchmark import Benchmark, Measurement, ModelBuckets
+from hpc_dl.predict.fit import Fit, Piece
 
 HEADER = (
     f"{'collective':<15}{'size (B)':>13}{'repeats':>9}{'time (us)':>12}{'quartiles (us)':>22}{'algbw':>9}{'busbw':>9}"

@@ -13,8 +13,8 @@ from hpc_dl.bench import report
 from hpc_dl.bench.measure import Plan, measure_all
 from hpc_dl.bench.transports import Transport
 from hpc_dl.errors import HpcDlError, nearest
-from hpc_dl.scaling.predict.benchmark import Benchmark
-from hpc_dl.scaling.predict.library import BACKENDS
+from hpc_dl.predict.benchmark import Benchmark
+from hpc_dl.predict.library import BACKENDS
 
 PACKAGES = ("hpc_dl", "torch", "horovod", "mpi4py", "mpich")
 

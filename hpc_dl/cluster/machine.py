@@ -188,7 +188,7 @@ class Machine:
     title: str = ""
     scheduler: Literal["slurm", "pbs", "none"] = "none"
     launcher: Literal["srun", "pals", "hydra", "openmpi", "torchrun", "none"] = "hydra"
-    device: Literal["cuda", "xpu", "cpu"] = "cpu"
+    device: Literal["cpu", "cuda", "xpu"] = "cpu"
     never_run: str = ""
     """What was never tried on the real machine."""
     identity: Identity = Identity()

@@ -3,9 +3,7 @@
 
 A bucket ends with one flag per parameter, summed along with the gradients: a parameter that got a gradient on no rank
 keeps `.grad = None` and is left alone by the optimizer, as in a run on one process. Complex gradients travel as pairs
-of real numbers.
-
-The first bucket may carry a heading behind the flags (`weights.py`), which saves a sum of its own.
+of real numbers. The first bucket may carry a heading behind the flags (`weights.py`), which saves a sum of its own.
 
 Gradients are handed out as views of the flat tensor, which is used again only when nobody looks at it any more: a
 gradient that is kept (accumulated into, put aside by the user) stays what it is.

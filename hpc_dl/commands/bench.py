@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpc_dl.checks import choices_of
 from hpc_dl.settings import DeviceSettings, ExchangeSettings, Settings
 
 if TYPE_CHECKING:
     from hpc_dl.bench.measure import Plan
     from hpc_dl.bench.transports import Transport
-    from hpc_dl.scaling.predict.benchmark import Benchmark, ModelBuckets
+    from hpc_dl.predict.benchmark import Benchmark, ModelBuckets
     from hpc_dl.session import Session
 
 EXAMPLES = """examples:
@@ -59,8 +60,8 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
 def _finish(outcome: Benchmark, output: str, fastest: bool) -> None:
     from hpc_dl.bench.report import buckets_text, fit_text, fit_values
     from hpc_dl.errors import HpcDlError
-    from hpc_dl.scaling.predict.benchmark import samples
-    from hpc_dl.scaling.predict.fit import fit
+    from hpc_dl.predict.benchmark import samples
+    from hpc_dl.predict.fit import fit
 
     if outcome.buckets:
         print(buckets_text(outcome.buckets))
@@ -135,8 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "hpc-dl bench", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--engine", choices=("auto", "horovod", "torch", "mpi"), help="mpi is MPI without an engine")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "xpu"))
+    engines = [name for name in choices_of(ExchangeSettings)["engine"] if name != "single"]
+    parser.add_argument("--engine", choices=(*engines, "mpi"), help="mpi is MPI without an engine")
+    parser.add_argument("--device", choices=choices_of(DeviceSettings)["name"])
     parser.add_argument("--collectives", default="", help="such as allreduce,broadcast; all the engine has by default")
     parser.add_argument("--smallest", type=int, default=4, metavar="BYTES")
     parser.add_argument("--largest", type=int, default=2**30, metavar="BYTES", help="default: 1 GiB")

@@ -7,11 +7,13 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from hpc_dl.checks import choices_of
 from hpc_dl.cluster.rank import RankRecord, detect_rank
 from hpc_dl.cluster.variables import RUN_FOLDER
 from hpc_dl.doctor import log, place, scene
 from hpc_dl.doctor.finding import Finding, exit_code, summary, to_json, to_text
 from hpc_dl.errors import HpcDlError
+from hpc_dl.settings import DeviceSettings, ExchangeSettings
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -68,8 +70,10 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default=Path(environ.get(RUN_FOLDER) or "runs"),
         help=f"where runs are going to be written (default: {RUN_FOLDER} or runs)",
     )
-    parser.add_argument("--engine", default="auto", choices=("auto", "horovod", "torch"), help="engine to check")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "xpu"), help="device to check")
+    engines = [name for name in choices_of(ExchangeSettings)["engine"] if name != "single"]
+    devices = choices_of(DeviceSettings)["name"]
+    parser.add_argument("--engine", default="auto", choices=engines, help="engine to check")
+    parser.add_argument("--device", default="auto", choices=devices, help="device to check")
     parser.add_argument(
         "--timeout", type=float, default=120.0, metavar="SECONDS", help="end a check that hangs (default: 120)"
     )

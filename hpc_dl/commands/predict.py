@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`hpc-dl predict`: step time and efficiency at sizes not yet measured, or how good such predictions are."""
+"""`hpc-dl predict`: step time and efficiency at sizes not yet measured."""
 
 from __future__ import annotations
 
@@ -8,37 +8,35 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from hpc_dl.checks import choices_of
 from hpc_dl.errors import HpcDlError
+from hpc_dl.settings import ExchangeSettings
 
 if TYPE_CHECKING:
-    from hpc_dl.scaling.predict.forecast import Question
-    from hpc_dl.scaling.predict.observed import Study
-    from hpc_dl.scaling.predict.overlap import Buckets
-    from hpc_dl.scaling.predict.posterior import Prior
-    from hpc_dl.scaling.predict.step import Workload
+    from hpc_dl.predict.forecast import Question
+    from hpc_dl.predict.observed import Study
+    from hpc_dl.predict.overlap import Buckets
+    from hpc_dl.predict.posterior import Prior
+    from hpc_dl.predict.step import Workload
 
 EXAMPLES = """examples:
   hpc-dl predict runs/ --nodes 64,128                          from runs of three sizes and more
   hpc-dl predict runs/ --benchmark bench-4.json --ranks 16     from runs and what `hpc-dl bench` measured
   hpc-dl predict runs/one-node --machine perlmutter --nodes 8,32,128
-  hpc-dl predict --machine perlmutter --step-seconds 0.15 --local-batch 256 --gradient-megabytes 102 --nodes 16
-  hpc-dl predict --validate                                    against the published results that come with hpc_dl
-  hpc-dl predict --validate TABLE.md                           against your own table (docs/predict.md has the form)"""
+  hpc-dl predict --machine perlmutter --step-seconds 0.15 --local-batch 256 --gradient-megabytes 102 --nodes 16"""
 
 
 def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Predict, or validate; print, and write JSON where asked."""
+    """Predict; print, and write JSON where asked."""
     parser = _parser()
     asked = parser.parse_args(words)
-    if asked.validate is not None:
-        return _validate(asked)
     if not asked.ranks and not asked.nodes:
         parser.error("say for which sizes: --nodes or --ranks")
-    from hpc_dl.scaling.predict import text
-    from hpc_dl.scaling.predict.advise import advise
-    from hpc_dl.scaling.predict.forecast import forecast
+    from hpc_dl.predict import text
+    from hpc_dl.predict.advise import advise
+    from hpc_dl.predict.forecast import forecast
 
     found = forecast(_question(asked))
     last = found.points[-1].step
@@ -46,21 +44,12 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
     print(text.table(found))
     print("\n" + text.advice_table(advices, last.ranks))
     if asked.simulate:
-        from hpc_dl.scaling.simulate import what_if
+        from hpc_dl.predict.simulate import what_if
 
         jitter = found.parameters.habits.jitter
         rows = what_if(found.workloads[-1], found.parameters.network, jitter, last.ranks, last.nodes, asked.simulate)
         print("\n" + text.what_if_table(rows, last.ranks, asked.simulate))
     _write(asked.output, text.values(found, advices))
-    return 0
-
-
-def _validate(asked: argparse.Namespace) -> int:
-    from hpc_dl.scaling.predict.published.protocol import as_text, validate_table
-
-    found = validate_table(Path(asked.validate) if asked.validate else None, asked.folds)
-    print(as_text(found))
-    _write(asked.output, found.as_dict())
     return 0
 
 
@@ -71,8 +60,8 @@ def _write(output: str, values: object) -> None:
 
 
 def _question(asked: argparse.Namespace) -> Question:
-    from hpc_dl.scaling.predict.forecast import Question
-    from hpc_dl.scaling.predict.observed import read_runs
+    from hpc_dl.predict.forecast import Question
+    from hpc_dl.predict.observed import read_runs
 
     study = read_runs(asked.runs) if asked.runs else None
     prior, buckets, per_node = _network(asked, study)
@@ -91,8 +80,8 @@ def _question(asked: argparse.Namespace) -> Question:
 def _network(asked: argparse.Namespace, study: Study | None) -> tuple[Prior, Buckets | None, int]:
     """What is known of the network, the profiled buckets if there are any, and the ranks of a node."""
     from hpc_dl.cluster import machines
-    from hpc_dl.scaling.predict import benchmark, machine, posterior
-    from hpc_dl.scaling.predict.fit import fit
+    from hpc_dl.predict import benchmark, machine, posterior
+    from hpc_dl.predict.fit import fit
 
     files = [benchmark.read_benchmark(path) for path in asked.benchmark]
     record = machines.load(asked.machine) if asked.machine else None
@@ -113,8 +102,8 @@ def _network(asked: argparse.Namespace, study: Study | None) -> tuple[Prior, Buc
 
 def _given(asked: argparse.Namespace, buckets: Buckets | None) -> Workload | None:
     """One rank's step from the figures of the command line."""
-    from hpc_dl.scaling.predict.overlap import uniform_buckets
-    from hpc_dl.scaling.predict.step import Workload
+    from hpc_dl.predict.overlap import uniform_buckets
+    from hpc_dl.predict.step import Workload
 
     if asked.step_seconds is None:
         return None
@@ -132,6 +121,17 @@ def _numbers(text: str) -> list[int]:
         raise HpcDlError(f"sizes {text!r}", "not numbers", "write them as 16,32,64") from None
 
 
+class _Moved(argparse.Action):
+    """The validation needs tables that are not installed."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option: str | None = None) -> NoReturn:
+        raise HpcDlError(
+            "hpc-dl predict --validate",
+            "the validation on published results is no part of the installed program",
+            "in a checkout of hpc_dl, run: python -m benchmarks.published [TABLE]",
+        )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "hpc-dl predict", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -144,20 +144,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--benchmark", nargs="+", type=Path, default=[], metavar="FILE", help="what `hpc-dl bench --output` wrote")
     add("--fit", choices=("median", "fastest"), default="median", help="what of a benchmark's repeats to fit")
     add("--machine", default="", help="a machine record by name or file")
-    add("--engine", choices=("horovod", "torch"), help="default: that of the runs")
+    engines = [name for name in choices_of(ExchangeSettings)["engine"] if name not in ("auto", "single")]
+    add("--engine", choices=engines, help="default: that of the runs")
     add("--bandwidth-factor", type=float, default=1.0, metavar="X", help="what if the network were X times as fast")
     add("--step-seconds", type=float, metavar="S", help="forward and backward of one rank, where there are no runs")
     add("--local-batch", type=float, default=1.0, metavar="N", help="samples of that step")
     add("--gradient-megabytes", type=float, metavar="MB", help="of that model, 10^6 bytes")
     add("--bucket-megabytes", type=float, default=25.0, metavar="MiB")
-    add(
-        "--validate",
-        nargs="?",
-        const="",
-        metavar="TABLE",
-        help="predict published results (TABLE in Markdown or CSV; by default those that come with hpc_dl) and judge",
-    )
-    add("--folds", type=int, default=10, help="of the validation (default: %(default)s)")
+    add("--validate", nargs="?", action=_Moved, help=argparse.SUPPRESS)
     add("--simulate", type=int, default=0, metavar="STEPS", help="simulate the largest size, disturbed in several ways")
     add("--output", default="", metavar="FILE", help="write JSON as well")
     return parser

@@ -21,9 +21,9 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _report(options: argparse.Namespace) -> tuple[str, list[Path]]:
-    from hpc_dl.scaling import report
-    from hpc_dl.scaling.report import markdown
-    from hpc_dl.scaling.study import Question, read_study
+    from hpc_dl import report
+    from hpc_dl.report import markdown
+    from hpc_dl.report.study import Question, read_study
 
     question = Question(
         baseline=options.baseline,
@@ -37,8 +37,8 @@ def _report(options: argparse.Namespace) -> tuple[str, list[Path]]:
 
 
 def _compare(options: argparse.Namespace) -> tuple[str, list[Path]]:
+    from hpc_dl.report import comparison
     from hpc_dl.scaling.compare import read_comparison
-    from hpc_dl.scaling.report import comparison
 
     found = read_comparison(*options.compare)
     return comparison.terminal(found), comparison.write(found, options.output)

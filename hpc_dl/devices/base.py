@@ -1,38 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a device is, and which one this rank computes on.
-
-Importing this module imports no torch and touches no accelerator; `choose` does both.
-"""
+"""What a device is: the interface of all kinds. Importing this module imports no torch."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from hpc_dl.errors import HpcDlError, nearest
-
 if TYPE_CHECKING:
     import torch
 
-    from hpc_dl.cluster.rank import RankRecord
     from hpc_dl.devices.scaler import LossScaler
 
 Environ = Mapping[str, str]
 DeviceMap = Callable[[int], int]
 """From the local rank to the number of its device on a whole node, as the machine counts them."""
 
-DEVICES = {"cpu": "hpc_dl.devices.cpu", "cuda": "hpc_dl.devices.cuda", "xpu": "hpc_dl.devices.xpu"}
-"""The registry: a module has `unavailable(torch, environ)` and `build(torch, local_rank, device_map, environ, why)`."""
-
-AUTO_ORDER = ("xpu", "cuda", "cpu")
-"""A torch build has one kind of accelerator, so the order only says that the CPU comes last."""
-
-AUTOCAST_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
-"""Precisions that run under autocast over fp32 weights; the others run as they are."""
+PRECISIONS = {"fp32": None, "bf16": "bfloat16", "fp16": "float16", "fp64": None}
+"""The type that a precision computes in under autocast over fp32 weights; None where everything runs as it is."""
 
 
 class Unavailable(NamedTuple):
@@ -112,9 +99,9 @@ class Device(ABC):
 
     def autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:
         """The context a forward pass runs in; a new one for each use."""
-        if precision not in AUTOCAST_TYPES:
+        if (name := PRECISIONS[precision]) is None:
             return contextlib.nullcontext()
-        dtype = getattr(self._torch, AUTOCAST_TYPES[precision])
+        dtype = getattr(self._torch, name)
         context: contextlib.AbstractContextManager[Any] = self._torch.autocast(self.name, dtype=dtype)
         return context
 
@@ -135,43 +122,3 @@ class Device(ABC):
     def environment(self, environ: Environ) -> dict[str, str]:
         """The variables this device wants before the process starts and `environ` does not set."""
         return {row.name: row.value for row in self.variables if row.name not in environ}
-
-
-def choose(
-    name: str,
-    rank_record: RankRecord,
-    device_map: DeviceMap,
-    environ: Environ,
-    ipex: bool = False,
-    torch: Any | None = None,
-) -> Device:
-    """This rank's device.
-
-    Args:
-        name: cpu, cuda, xpu or auto.
-        rank_record: Its local rank picks the index.
-        device_map: The machine's; identity where the machine is not known.
-        environ: The process's environment, for the masks that hide devices.
-        ipex: Import Intel's extension first: on stacks of its time it is what makes XPUs visible to torch.
-        torch: A stand-in for the torch module, for tests.
-
-    Raises:
-        HpcDlError: The device (or IPEX) asked for does not exist here, or there are too few devices.
-    """
-    if name != "auto" and name not in DEVICES:
-        raise HpcDlError(f"device {name!r}", "no such device", nearest(name, ("auto", *DEVICES)))
-    torch = importlib.import_module("torch") if torch is None else torch
-    if ipex:
-        importlib.import_module("hpc_dl.devices.ipex").load(name)
-    passed_over: list[str] = []
-    for candidate in AUTO_ORDER if name == "auto" else (name,):
-        module = importlib.import_module(DEVICES[candidate])
-        reason: Unavailable | None = module.unavailable(torch, environ)
-        if reason is None:
-            why = "asked for" if name != "auto" else "; ".join(["first usable", *passed_over])
-            device: Device = module.build(torch, rank_record.local_rank, device_map, environ, why)
-            return device
-        if name != "auto":
-            raise HpcDlError(f"device {name!r}", reason.found, reason.remedy)
-        passed_over.append(f"no {candidate} ({reason.found})")
-    raise AssertionError("the CPU is always there")

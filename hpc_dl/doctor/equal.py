@@ -11,11 +11,12 @@ from collections.abc import Mapping
 import torch
 
 from hpc_dl import __version__
+from hpc_dl.comm.arrivals import Arrival
 from hpc_dl.devices.binding import Binding, format_cpu_list
 from hpc_dl.devices.binding_report import judge
 from hpc_dl.doctor.finding import Finding
 from hpc_dl.doctor.scene import Scene
-from hpc_dl.session import Arrival, Session
+from hpc_dl.session import Session
 
 COMPARED = ("CCL_", "FI_", "NCCL_", "MPICH_", "MPIR_", "OMP_", "ZE_FLAT", "TORCH_", "HOROVOD_", "UCX_", "GLOO_")
 PER_RANK = ("HOROVOD_RANK", "HOROVOD_LOCAL", "HOROVOD_CROSS", "HOROVOD_HOSTNAME", "GLOO_SOCKET_IFNAME", "TORCHELASTIC")

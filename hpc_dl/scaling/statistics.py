@@ -54,7 +54,7 @@ def cosines(count: int) -> int:
 
     Source: Lazarus, Lewis, Stock and Watson, HAR Inference: Recommendations for Practice, JBES 36 (2018), eq. 4.
     """
-    return min(count - 1, max(1, round(0.4 * count ** (2 / 3))))
+    return min(count - 1, max(1, round(0.4 * math.pow(count, 2 / 3))))
 
 
 def long_run_variance(values: ArrayLike) -> tuple[float, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hpc_dl.errors import HpcDlError
-from hpc_dl.scaling.predict.benchmark import (
+from hpc_dl.predict.benchmark import (
     Benchmark,
     Measurement,
     ModelBuckets,

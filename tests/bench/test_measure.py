@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from hpc_dl import devices
 from hpc_dl.bench.buckets import profile
 from hpc_dl.bench.measure import Plan, measure_all, summarise
 from hpc_dl.bench.run import run
 from hpc_dl.bench.transports import Transport
 from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.data.base import Arrays
-from hpc_dl.devices import base as devices
 from hpc_dl.errors import HpcDlError
 
 

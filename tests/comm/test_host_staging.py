@@ -16,7 +16,8 @@ from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.comm.base import Engine, Op, Work
 from hpc_dl.comm.exchange import GradientExchange
 from hpc_dl.comm.staging import HostStaging
-from hpc_dl.devices.base import Device, choose
+from hpc_dl.devices import choose
+from hpc_dl.devices.base import Device
 from hpc_dl.errors import HpcDlError
 
 RANK = RankRecord(0, 2, 0, 2, 0, "test")

@@ -14,8 +14,8 @@ from fake_torch import BUSES, make
 
 from hpc_dl.cluster import machines
 from hpc_dl.cluster.rank import RankRecord
-from hpc_dl.devices import binding
-from hpc_dl.devices.base import Device, choose
+from hpc_dl.devices import binding, choose
+from hpc_dl.devices.base import Device
 from hpc_dl.devices.binding import Binding, format_cpu_list, observe
 from hpc_dl.devices.binding_report import judge
 

@@ -13,7 +13,8 @@ import torch
 from fake_torch import FakeSpace, make
 
 from hpc_dl.cluster.rank import RankRecord
-from hpc_dl.devices.base import Device, choose
+from hpc_dl.devices import choose
+from hpc_dl.devices.base import Device
 from hpc_dl.errors import HpcDlError
 
 LOCAL_RANK = 1

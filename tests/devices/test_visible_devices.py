@@ -10,8 +10,8 @@ from fake_torch import FakeSpace, make
 
 from hpc_dl.cluster.machine import Machine, Ranks
 from hpc_dl.cluster.rank import RankRecord
-from hpc_dl.devices import ipex, xpu
-from hpc_dl.devices.base import Device, choose
+from hpc_dl.devices import choose, ipex, xpu
+from hpc_dl.devices.base import Device
 from hpc_dl.errors import HpcDlError
 
 

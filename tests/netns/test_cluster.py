@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hpc_dl.scaling.predict import posterior
-from hpc_dl.scaling.predict.benchmark import read_benchmark, samples
-from hpc_dl.scaling.predict.fit import fit
-from hpc_dl.scaling.predict.forecast import Question, forecast
-from hpc_dl.scaling.predict.observed import read_runs
+from hpc_dl.predict import posterior
+from hpc_dl.predict.benchmark import read_benchmark, samples
+from hpc_dl.predict.fit import fit
+from hpc_dl.predict.forecast import Question, forecast
+from hpc_dl.predict.observed import read_runs
 from testbed import launch
 from testbed.network import Bed
 from testbed.sweep import ROOT, Study, settings_text

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc_dl.scaling.predict.benchmark import read_benchmark, samples
-from hpc_dl.scaling.predict.fit import fit
+from hpc_dl.predict.benchmark import read_benchmark, samples
+from hpc_dl.predict.fit import fit
 from tests.ranks import BIN, run
 
 pytestmark = pytest.mark.parallel

@@ -14,7 +14,8 @@ from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.comm.single import SingleEngine
 from hpc_dl.data.base import Arrays
 from hpc_dl.data.batch import Placement
-from hpc_dl.devices.base import Device, choose
+from hpc_dl.devices import choose
+from hpc_dl.devices.base import Device
 from hpc_dl.errors import HpcDlError
 from hpc_dl.training.largest_batch import RESOLUTION, largest_batch, largest_local_batch
 from hpc_dl.training.objective import PairObjective

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hpc_dl.cluster.rank import RankRecord
-from hpc_dl.devices.base import choose
+from hpc_dl.devices import choose
 from tests.ranks import run_ranks
 
 CPU = choose("cpu", RankRecord(0, 1, 0, 1, 0, "test"), int, {})
