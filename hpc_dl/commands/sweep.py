@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpc_dl import arguments as settings_files
 from hpc_dl.commands import report
 from hpc_dl.commands.train import read_settings
 from hpc_dl.errors import HpcDlError
@@ -47,24 +46,23 @@ def finished(folder: Path) -> bool:
 
 
 def _study(chosen: argparse.Namespace, environ: Mapping[str, str], words: Sequence[str]) -> Study:
-    if not chosen.train:
-        raise HpcDlError("hpc-dl sweep", "it does not say what to train", "add it: ... mnist_cnn --training.steps 200")
     machine = options.find_machine(chosen, environ)
     local = chosen.local or machine.scheduler == "none"
     sizes = _numbers(chosen.nodes)
-    folder = chosen.folder or f"sweeps/{Path(chosen.train[0]).stem}-{'local' if local else machine.name}"
-    if local:
+    if local and chosen.train:
         chosen.train = with_threads(chosen.train, max(sizes) * (chosen.ranks_per_node or machine.ranks_per_node))
-    settings = read_settings(chosen.train[0], chosen.train[1:])
+    payload = options.payload_of(chosen, read_settings)
+    if not payload.words:
+        raise HpcDlError("hpc-dl sweep", "it does not say what to train", "add it: ... mnist_cnn --training.steps 200")
+    folder = chosen.folder or f"sweeps/{payload.name}-{'local' if local else machine.name}"
     return Study(
         folder=Path(folder).resolve(),
-        request=options.request_of(chosen, nodes=1, work_folder=str(Path.cwd())),
+        request=options.request_of(chosen, payload, nodes=1, work_folder=str(Path.cwd())),
         machine=machine,
         points=sweep.plan(Path(folder).resolve(), sizes, chosen.repeats),
         local=local,
-        settings=settings_files.to_toml(settings),
         finished=finished,
-        check=lambda request: check(request, machine, settings, _warn if chosen.force else None),
+        check=lambda request: check(request, machine, _warn if chosen.force else None),
         environ=environ,
         asked=list(words),
         say=lambda text: print(text, flush=True),

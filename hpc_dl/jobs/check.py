@@ -10,28 +10,23 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.jobs.request import Request
 from hpc_dl.jobs.rules import violations
 from hpc_dl.jobs.rules_place import import_violations, place_violations
-from hpc_dl.settings import Settings
 
 
-def check(request: Request, machine: Machine, settings: Settings, warn: Callable[[str], None] | None = None) -> None:
+def check(request: Request, machine: Machine, warn: Callable[[str], None] | None = None) -> None:
     """Refuse a request that breaks a rule.
 
     Args:
         request: With its folders set.
         machine: Where it goes.
-        settings: What it trains.
         warn: Where the request is forced: called with each broken rule, and nothing is refused.
 
     Raises:
         HpcDlError: Quotes every broken rule, its source and the nearest legal request.
     """
-    task, data = settings.task, settings.data
-    paths = {"task.model": task.model, "task.loss": task.loss, "data.source": data.source, "task.after": task.after}
-    named = {setting: path for setting, path in paths.items() if ":" in path}
     broken = [
         *violations(request, machine),
         *place_violations(request, machine),
-        *import_violations(named, [request.work_folder]),
+        *import_violations(request.payload.imports, [request.work_folder]),
     ]
     if warn is not None:
         for violation in broken:

@@ -26,7 +26,7 @@ def local_words(request: Request, machine: Machine) -> list[str]:
     """The command that starts the ranks here; a node of the request is a group of ranks of this machine."""
     request = complete(request, machine)
     ranks = request.nodes * (request.ranks_per_node or 1)
-    program = (sys.executable, "-m", "hpc_dl.cli", "train", *request.train)
+    program = (sys.executable, *request.payload.program[1:], *request.payload.words)
     launcher = "hydra" if machine.launcher in ("srun", "pals") else machine.launcher
     return launch_words(launcher, "none", Launch(program=program, ranks=ranks, ranks_per_node=ranks))
 
@@ -42,15 +42,16 @@ def with_threads(train: Sequence[str], ranks_at_most: int) -> tuple[str, ...]:
     return (*train[:1], "--device.threads", str(threads), *train[1:])
 
 
-def run_local(request: Request, machine: Machine, settings: str, environ: Mapping[str, str]) -> int:
-    """Train in the request's run folder and return the exit status; what the ranks say goes to a file there.
+def run_local(request: Request, machine: Machine, environ: Mapping[str, str]) -> int:
+    """Run in the request's run folder and return the exit status; what the ranks say goes to a file there.
 
     A training that outlasts the request's minutes is ended, with all its ranks.
     """
     folder = Path(request.run_folder)
     folder.mkdir(parents=True, exist_ok=True)
     words = local_words(request, machine)
-    (folder / "settings.toml").write_text(settings, encoding="utf-8")
+    for name, text in request.payload.files.items():
+        (folder / name).write_text(text, encoding="utf-8")
     (folder / "command.txt").write_text(command(words) + "\n", encoding="utf-8", errors="surrogateescape")
     ranks = request.nodes * (complete(request, machine).ranks_per_node or 1)
     inside = {

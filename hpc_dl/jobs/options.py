@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hpc_dl.cluster import machines
 from hpc_dl.cluster.machine import Machine
+from hpc_dl.jobs.payload import Payload, training
 from hpc_dl.jobs.request import Request, parse_walltime
+from hpc_dl.settings import Settings
 
 
 def add_options(parser: argparse.ArgumentParser, nodes: bool = True) -> None:
@@ -49,13 +51,27 @@ def find_machine(options: argparse.Namespace, environ: Mapping[str, str]) -> Mac
     return machines.load(options.machine) if options.machine else machines.find(environ)
 
 
-def request_of(options: argparse.Namespace, nodes: int, work_folder: str = "", run_folder: str = "") -> Request:
-    """The request of the options; the job is named after what it trains where that makes a name."""
-    stem = Path(options.train[0]).stem if options.train else ""
-    name = options.name or (stem if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", stem) else Request().name)
+def payload_of(options: argparse.Namespace, read: Callable[[str, Sequence[str]], Settings] | None = None) -> Payload:
+    """What each rank is to run.
+
+    Args:
+        options: As parsed.
+        read: Reads the settings of a recipe or TOML file with flags; without it they are left unread.
+    """
+    if not options.train:
+        return Payload()
+    return training(options.train, read(options.train[0], options.train[1:]) if read else None)
+
+
+def request_of(
+    options: argparse.Namespace, payload: Payload, nodes: int, work_folder: str = "", run_folder: str = ""
+) -> Request:
+    """The request of the options; the job is named after what it runs where that makes a name."""
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", payload.name)
+    name = options.name or (payload.name if fits else Request().name)
     own_file = options.machine.endswith(".toml")
     return Request(
-        train=tuple(options.train),
+        payload=payload,
         machine=str(Path(options.machine).resolve()) if own_file else "",
         name=name,
         account=options.account,

@@ -28,8 +28,6 @@ class Study:
     points: list[sweep.Point]
     local: bool
     """Over this machine's launcher, one run after the other, instead of through a scheduler."""
-    settings: str
-    """The effective settings, as TOML, for each run's folder."""
     finished: Callable[[Path], bool]
     check: Callable[[Request], None]
     environ: Mapping[str, str]
@@ -78,7 +76,7 @@ class Study:
         request = self.request_of(point)
         if self.local:
             self.say(f"{point.folder.name} ...")
-            code = run_local(request, self.machine, self.settings, self.environ)
+            code = run_local(request, self.machine, self.environ)
             if code:
                 self.say(f"{point.folder.name} ended with status {code}: see {point.folder / OUTPUT}")
             return
@@ -88,7 +86,7 @@ class Study:
             self.say(f"{point.folder.name}  {error}")
 
     def job(self, request: Request) -> Job:
-        return prepare(request, self.machine, self.settings, ["hpc-dl", "sweep", *self.asked])
+        return prepare(request, self.machine, ["hpc-dl", "sweep", *self.asked])
 
     def request_of(self, point: sweep.Point) -> Request:
         return replace(self.request, nodes=point.nodes, run_folder=str(point.folder))
@@ -103,4 +101,4 @@ class Study:
         """What all runs of a folder share; another sweep there is refused."""
         request = complete(self.request, self.machine)
         where = "local" if self.local else self.machine.name
-        return {"train": list(request.train), "machine": where, "ranks_per_node": request.ranks_per_node}
+        return {"train": list(request.payload.words), "machine": where, "ranks_per_node": request.ranks_per_node}
