@@ -21,7 +21,8 @@ from hpc_dl.jobs.words import command
 
 def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do what the verb says."""
-    chosen = _parser().parse_args(words)
+    takes_command = words[:1] and words[0] in ("show", "submit")
+    chosen = options.parse(_parser(), words) if takes_command else _parser().parse_args(words)
     return int(chosen.run(chosen, environ, words))
 
 
@@ -39,7 +40,9 @@ def _submit(chosen: argparse.Namespace, environ: Mapping[str, str], words: Seque
     payload = options.payload_of(chosen, read_settings)
     if not payload.words:
         raise HpcDlError(
-            "hpc-dl job submit", "it does not say what to train", "add a recipe: ... mnist_cnn --training.epochs 5"
+            "hpc-dl job submit",
+            "it does not say what to train",
+            "add a recipe: ... mnist_cnn --training.epochs 5, or a command: ... -- python train.py",
         )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(chosen.folder or f"runs/{payload.name}-{machine.name}-{chosen.nodes}nodes-{stamp}").resolve()

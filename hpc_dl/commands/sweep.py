@@ -20,7 +20,7 @@ from hpc_dl.runlog.records import read_run
 
 def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
     """Start what is missing, and report once all is there; 0 unless a run failed."""
-    chosen = _parser().parse_args(words)
+    chosen = options.parse(_parser(), words)
     study = _study(chosen, environ, words)
     if chosen.dry_run:
         print(study.commands())

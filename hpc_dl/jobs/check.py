@@ -9,7 +9,7 @@ from hpc_dl.cluster.machine import Machine
 from hpc_dl.errors import HpcDlError
 from hpc_dl.jobs.request import Request
 from hpc_dl.jobs.rules import violations
-from hpc_dl.jobs.rules_place import import_violations, place_violations
+from hpc_dl.jobs.rules_place import import_violations, path_violations, place_violations
 
 
 def check(request: Request, machine: Machine, warn: Callable[[str], None] | None = None) -> None:
@@ -26,6 +26,7 @@ def check(request: Request, machine: Machine, warn: Callable[[str], None] | None
     broken = [
         *violations(request, machine),
         *place_violations(request, machine),
+        *path_violations(request, machine),
         *import_violations(request.payload.imports, [request.work_folder]),
     ]
     if warn is not None:

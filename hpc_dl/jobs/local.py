@@ -26,7 +26,8 @@ def local_words(request: Request, machine: Machine) -> list[str]:
     """The command that starts the ranks here; a node of the request is a group of ranks of this machine."""
     request = complete(request, machine)
     ranks = request.nodes * (request.ranks_per_node or 1)
-    program = (sys.executable, *request.payload.program[1:], *request.payload.words)
+    payload = request.payload
+    program = tuple(sys.executable if word == "python" else word for word in payload.program) + payload.words
     launcher = "hydra" if machine.launcher in ("srun", "pals") else machine.launcher
     return launch_words(launcher, "none", Launch(program=program, ranks=ranks, ranks_per_node=ranks))
 

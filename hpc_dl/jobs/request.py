@@ -56,6 +56,7 @@ def complete(request: Request, machine: Machine) -> Request:
     ranks = request.ranks_per_node or machine.ranks_per_node
     filled = replace(
         request,
+        payload=request.payload.sized(request.nodes, request.nodes * ranks),
         ranks_per_node=ranks,
         constraint=request.constraint or next(iter(machine.job.constraints), ""),
         file_systems=request.file_systems or machine.job.file_systems,

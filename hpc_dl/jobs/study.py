@@ -101,4 +101,4 @@ class Study:
         """What all runs of a folder share; another sweep there is refused."""
         request = complete(self.request, self.machine)
         where = "local" if self.local else self.machine.name
-        return {"train": list(request.payload.words), "machine": where, "ranks_per_node": request.ranks_per_node}
+        return {"train": list(self.request.payload.words), "machine": where, "ranks_per_node": request.ranks_per_node}

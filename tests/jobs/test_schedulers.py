@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from hpc_dl.cluster import machines
 from hpc_dl.errors import HpcDlError
-from hpc_dl.jobs.payload import training
+from hpc_dl.jobs.payload import Payload, own, training
 from hpc_dl.jobs.request import Request, complete
 from hpc_dl.jobs.schedulers import SCHEDULERS
 from hpc_dl.jobs.script import render
@@ -88,11 +89,19 @@ def test_directives_carry_a_value_as_it_is_or_refuse_it(machine: str, field: str
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(["perlmutter", "aurora"]), st.lists(nasty, min_size=1, max_size=4), nasty, nasty)
-def test_no_text_of_a_user_becomes_a_directive(machine: str, train: list[str], folder: str, environment: str) -> None:
+@given(
+    st.sampled_from(["perlmutter", "aurora"]),
+    st.sampled_from([training, own]),
+    st.lists(nasty, min_size=1, max_size=4),
+    nasty,
+    nasty,
+)
+def test_no_text_of_a_user_becomes_a_directive(
+    machine: str, payload: Callable[[Sequence[str]], Payload], train: list[str], folder: str, environment: str
+) -> None:
     record = machines.load(machine)
     request = Request(
-        payload=training(("x", *train)),
+        payload=payload(("x", *train)),
         work_folder=f"/{folder}",
         run_folder=f"/r{folder}",
         python_environment=environment,
