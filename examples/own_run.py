@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Your own loop with log, checkpoints and an end in time: batches are dictionaries from a plain DataLoader.
 
-python examples/own_run.py                      # twice: the second goes on where the first one ended
-mpiexec -n 2 python examples/own_run.py
+HPC_DL_RUN_FOLDER=runs/tides-1 python examples/own_run.py      # again: it goes on where the first one ended
+HPC_DL_RUN_FOLDER=runs/tides-2 mpiexec -n 2 python examples/own_run.py
 hpc-dl report runs/tides-1 runs/tides-2
+hpc-dl sweep --local --nodes 1,2 -- python examples/own_run.py  # the same in one command
+hpc-dl job submit --machine perlmutter --account PROJECT --nodes 2 --chain 3 -- python examples/own_run.py
 """
 
 from __future__ import annotations
@@ -48,8 +50,7 @@ def main() -> None:
         loader = DataLoader(data, GLOBAL_BATCH // session.world_size, sampler=sampler)
 
         state = {"model": model, "optimizer": optimizer, "schedule": schedule}
-        folder = f"runs/tides-{session.world_size}"
-        with hpc_dl.Run(session, state, global_batch=GLOBAL_BATCH, epochs=EPOCHS, folder=folder) as run:
+        with hpc_dl.Run(session, state, global_batch=GLOBAL_BATCH, epochs=EPOCHS) as run:
             for epoch in run.epochs():  # those that are left
                 sampler.set_epoch(epoch)
                 for batch in run.steps(loader):

@@ -138,7 +138,7 @@ def build_task(settings: Settings, session: Session) -> Task:
     for metric in found.values():
         if isinstance(metric, nn.Module):
             metric.to(session.device.torch_device)
-    place = Placement.of(session.device, device)
+    place = Placement.of(session.device.torch_device, device)
     training = settings.training
     local_batch = training.global_batch // session.world_size if training.global_batch else training.local_batch
     at_a_time = max(1, (local_batch or LOSS_SAMPLES) // training.accumulation)

@@ -44,6 +44,12 @@ print(*(name for name in ("torch", "hpc_dl") if find(name) is None))') || stop "
     say "Python is $python"
 }
 
+check_program() { # NAME: what the ranks are to run is there
+    local program
+    program=$(type -P -- "$1") || stop "there is no program $1 here: name its path, or the modules or HPC_DL_VENV that bring it"
+    say "the ranks run $program"
+}
+
 check_nodes() { # GRANTED HOST...: as many hosts as the scheduler granted
     local granted=$1
     shift
@@ -118,7 +124,7 @@ how_it_ended() { # finished or stopped, as the last line of the run's log says; 
 }
 
 go_on() { # COMMAND ...: start this job again where there is a command for it, and where that is worth its start
-    (($# > 0)) || { say "to go on, submit it again with --checkpoint.resume auto and the same run folder" && exit 0; }
+    (($# > 0)) || { say "to go on, submit it again with the same run folder; a recipe with --checkpoint.resume auto" && exit 0; }
     tail -n 1 "$HPC_DL_RUN_FOLDER/log.jsonl" |
         sed -n 's/.*"seconds":\([0-9.e+-]*\),"startup_seconds":\([0-9.e+-]*\),.*/\1 \2/p' |
         awk '$1 > $2 { worth = 1 } END { exit !worth }' ||
@@ -142,6 +148,11 @@ end_training() { # STATUS [COMMAND ...]: report a training that ended, explain o
     if [[ $(how_it_ended) == stopped ]]; then
         say "stopped before its end, with a checkpoint: $HPC_DL_RUN_FOLDER"
         go_on "${@:2}"
+    fi
+    if [[ ! -f $HPC_DL_RUN_FOLDER/log.jsonl ]]; then
+        say "no report: the ranks left no log.jsonl in $HPC_DL_RUN_FOLDER"
+        say "finished: $HPC_DL_RUN_FOLDER"
+        exit 0
     fi
     python -m hpc_dl.cli report "$HPC_DL_RUN_FOLDER" --output "$HPC_DL_RUN_FOLDER/report" ||
         say "training finished, but its report failed; repeat: hpc-dl report $HPC_DL_RUN_FOLDER" >&2

@@ -28,7 +28,7 @@ FLOORS = {
     "recipes": 3,
     "export": 3,
     "predict": 3,
-    "jobs": 3,
+    "jobs": 4,
     "report": 4,
     "comm": 4,
     "session": 5,

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hpc_dl import arguments as settings_files
 from hpc_dl.commands.train import read_settings
 from hpc_dl.errors import HpcDlError
 from hpc_dl.jobs import environment, options, script
@@ -22,35 +21,37 @@ from hpc_dl.jobs.words import command
 
 def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do what the verb says."""
-    chosen = _parser().parse_args(words)
+    takes_command = words[:1] and words[0] in ("show", "submit")
+    chosen = options.parse(_parser(), words) if takes_command else _parser().parse_args(words)
     return int(chosen.run(chosen, environ, words))
 
 
 def _show(chosen: argparse.Namespace, environ: Mapping[str, str], words: Sequence[str]) -> int:
     machine = options.find_machine(chosen, environ)
-    request = options.request_of(chosen, chosen.nodes)
+    request = options.request_of(chosen, options.payload_of(chosen), chosen.nodes)
     print(script.render(request, machine), end="")
-    for violation in violations(request, machine) if chosen.train else []:
+    for violation in violations(request, machine) if request.payload.words else []:
         print(f"hpc-dl: `hpc-dl job submit` would refuse it: {violation}", file=sys.stderr)
     return 0
 
 
 def _submit(chosen: argparse.Namespace, environ: Mapping[str, str], words: Sequence[str]) -> int:
     machine = options.find_machine(chosen, environ)
-    if not chosen.train:
+    payload = options.payload_of(chosen, read_settings)
+    if not payload.words:
         raise HpcDlError(
-            "hpc-dl job submit", "it does not say what to train", "add a recipe: ... mnist_cnn --training.epochs 5"
+            "hpc-dl job submit",
+            "it does not say what to train",
+            "add a recipe: ... mnist_cnn --training.epochs 5, or a command: ... -- python train.py",
         )
-    name = Path(chosen.train[0]).stem
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = Path(chosen.folder or f"runs/{name}-{machine.name}-{chosen.nodes}nodes-{stamp}").resolve()
-    request = options.request_of(chosen, chosen.nodes, str(Path.cwd()), str(folder))
+    folder = Path(chosen.folder or f"runs/{payload.name}-{machine.name}-{chosen.nodes}nodes-{stamp}").resolve()
+    request = options.request_of(chosen, payload, chosen.nodes, str(Path.cwd()), str(folder))
     request = replace(request, chain=chosen.chain)
-    settings = read_settings(chosen.train[0], chosen.train[1:])
-    if not request.resumes and settings.checkpoint.resume == "never":
+    if not request.resumes and not payload.resumes:
         refuse_used_folder(folder)
-    check(request, machine, settings, _warn if chosen.force else None)
-    job = prepare(request, machine, settings_files.to_toml(settings), ["hpc-dl", "job", *words])
+    check(request, machine, _warn if chosen.force else None)
+    job = prepare(request, machine, ["hpc-dl", "job", *words])
     if chosen.dry_run:
         _print_job(job)
         return 0

@@ -8,20 +8,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpc_dl import arguments as settings_files
 from hpc_dl.commands import report
 from hpc_dl.commands.train import read_settings
+from hpc_dl.devices.threads import read_cores, read_mask, share
 from hpc_dl.errors import HpcDlError
 from hpc_dl.jobs import options, sweep
-from hpc_dl.jobs.check import check
-from hpc_dl.jobs.local import with_threads
+from hpc_dl.jobs.check import check, check_local
 from hpc_dl.jobs.study import Study
 from hpc_dl.runlog.records import read_run
 
 
 def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
     """Start what is missing, and report once all is there; 0 unless a run failed."""
-    chosen = _parser().parse_args(words)
+    chosen = options.parse(_parser(), words)
     study = _study(chosen, environ, words)
     if chosen.dry_run:
         print(study.commands())
@@ -47,24 +46,26 @@ def finished(folder: Path) -> bool:
 
 
 def _study(chosen: argparse.Namespace, environ: Mapping[str, str], words: Sequence[str]) -> Study:
-    if not chosen.train:
-        raise HpcDlError("hpc-dl sweep", "it does not say what to train", "add it: ... mnist_cnn --training.steps 200")
     machine = options.find_machine(chosen, environ)
     local = chosen.local or machine.scheduler == "none"
     sizes = _numbers(chosen.nodes)
-    folder = chosen.folder or f"sweeps/{Path(chosen.train[0]).stem}-{'local' if local else machine.name}"
-    if local:
-        chosen.train = with_threads(chosen.train, max(sizes) * (chosen.ranks_per_node or machine.ranks_per_node))
-    settings = read_settings(chosen.train[0], chosen.train[1:])
+    payload = options.payload_of(chosen, read_settings)
+    if not payload.words:
+        raise HpcDlError(
+            "hpc-dl sweep",
+            "it does not say what to train",
+            "add it: ... mnist_cnn --training.steps 200, or ... -- python train.py",
+        )
+    folder = chosen.folder or f"sweeps/{payload.name}-{'local' if local else machine.name}"
+    rules = check_local if local else check
     return Study(
         folder=Path(folder).resolve(),
-        request=options.request_of(chosen, nodes=1, work_folder=str(Path.cwd())),
+        request=options.request_of(chosen, payload, nodes=1, work_folder=str(Path.cwd())),
         machine=machine,
         points=sweep.plan(Path(folder).resolve(), sizes, chosen.repeats),
-        local=local,
-        settings=settings_files.to_toml(settings),
+        threads=_threads(max(sizes) * (chosen.ranks_per_node or machine.ranks_per_node)) if local else 0,
         finished=finished,
-        check=lambda request: check(request, machine, settings, _warn if chosen.force else None),
+        check=lambda request: rules(request, machine, _warn if chosen.force else None),
         environ=environ,
         asked=list(words),
         say=lambda text: print(text, flush=True),
@@ -73,6 +74,12 @@ def _study(chosen: argparse.Namespace, environ: Mapping[str, str], words: Sequen
 
 def _warn(text: str) -> None:
     print(f"hpc-dl: warning: {text}", file=sys.stderr)
+
+
+def _threads(ranks: int) -> int:
+    """CPU threads of a rank where at most so many share this machine: the same for all sizes of a sweep."""
+    mask = read_mask()
+    return share([mask] * ranks, 0, read_cores(mask))
 
 
 def _numbers(text: str) -> list[int]:
@@ -85,8 +92,8 @@ def _numbers(text: str) -> list[int]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hpc-dl sweep",
-        description="The same training on several numbers of nodes: here over mpiexec, or as jobs under Slurm or PBS. "
-        "Given again, it starts only what is missing.",
+        description="The same training, or command that logs with hpc_dl.Run, on several numbers of nodes: here over "
+        "mpiexec, or as jobs under Slurm or PBS. Given again, it starts only what is missing.",
     )
     add = parser.add_argument
     add("--nodes", default="1,2,4", metavar="N,N", help="numbers of nodes (default 1,2,4)")

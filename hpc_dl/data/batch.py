@@ -7,16 +7,13 @@ import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hpc_dl.settings import DeviceSettings
-
-if TYPE_CHECKING:
-    from hpc_dl.devices.base import Device
 
 Batch = Any
 
@@ -92,9 +89,9 @@ class Placement:
     """The memory format of tensors of four dimensions."""
 
     @classmethod
-    def of(cls, device: Device, settings: DeviceSettings) -> Placement:
+    def of(cls, device: torch.device, settings: DeviceSettings) -> Placement:
         """That of a run."""
-        return cls(device.torch_device, torch.float64 if settings.precision == "fp64" else None, settings.channels_last)
+        return cls(device, torch.float64 if settings.precision == "fp64" else None, settings.channels_last)
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch, placed; on a CPU a tensor that needs no change is not copied."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training on this machine, without a scheduler: the launcher's words, run to their end."""
+"""A run on this machine, without a scheduler: the launcher's words, run to their end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from hpc_dl.cluster.machine import Machine
@@ -26,31 +26,23 @@ def local_words(request: Request, machine: Machine) -> list[str]:
     """The command that starts the ranks here; a node of the request is a group of ranks of this machine."""
     request = complete(request, machine)
     ranks = request.nodes * (request.ranks_per_node or 1)
-    program = (sys.executable, "-m", "hpc_dl.cli", "train", *request.train)
+    payload = request.payload
+    program = tuple(sys.executable if word == "python" else word for word in payload.program) + payload.words
     launcher = "hydra" if machine.launcher in ("srun", "pals") else machine.launcher
     return launch_words(launcher, "none", Launch(program=program, ranks=ranks, ranks_per_node=ranks))
 
 
-def with_threads(train: Sequence[str], ranks_at_most: int) -> tuple[str, ...]:
-    """The words of a training with the same CPU threads for every size of a sweep on this machine.
+def run_local(request: Request, machine: Machine, threads: int, environ: Mapping[str, str]) -> int:
+    """Run in the request's run folder and return the exit status; what the ranks say goes to a file there.
 
-    A rank left to itself takes its share of the cores: one rank would get all of them, two ranks half each, and the
-    sweep would compare threads instead of ranks. A `--device.threads` among the words stays in force.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, cores // ranks_at_most)
-    return (*train[:1], "--device.threads", str(threads), *train[1:])
-
-
-def run_local(request: Request, machine: Machine, settings: str, environ: Mapping[str, str]) -> int:
-    """Train in the request's run folder and return the exit status; what the ranks say goes to a file there.
-
-    A training that outlasts the request's minutes is ended, with all its ranks.
+    A run that outlasts the request's minutes is ended, with all its ranks. `threads` of the CPU are for each rank: left
+    to itself it takes its share of the cores, and a sweep would compare threads instead of ranks.
     """
     folder = Path(request.run_folder)
     folder.mkdir(parents=True, exist_ok=True)
     words = local_words(request, machine)
-    (folder / "settings.toml").write_text(settings, encoding="utf-8")
+    for name, text in request.payload.files.items():
+        (folder / name).write_text(text, encoding="utf-8")
     (folder / "command.txt").write_text(command(words) + "\n", encoding="utf-8", errors="surrogateescape")
     ranks = request.nodes * (complete(request, machine).ranks_per_node or 1)
     inside = {
@@ -59,6 +51,7 @@ def run_local(request: Request, machine: Machine, settings: str, environ: Mappin
         RUN_FOLDER: str(folder),
         MACHINE: request.machine or machine.name,
         EXPECTED_WORLD_SIZE: str(ranks),
+        "OMP_NUM_THREADS": str(threads),
     }
     with (folder / OUTPUT).open("wb") as output:
         return _run(words, request, inside, output.fileno())

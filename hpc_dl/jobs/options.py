@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hpc_dl.cluster import machines
 from hpc_dl.cluster.machine import Machine
+from hpc_dl.errors import HpcDlError
+from hpc_dl.jobs.payload import Payload, own, training
 from hpc_dl.jobs.request import Request, parse_walltime
+from hpc_dl.settings import Settings
 
 
 def add_options(parser: argparse.ArgumentParser, nodes: bool = True) -> None:
@@ -41,7 +44,20 @@ def add_options(parser: argparse.ArgumentParser, nodes: bool = True) -> None:
     add("--rerun", action="store_true", help="let the scheduler start the job again, from its newest checkpoint")
     add("--directive", action="append", default=[], metavar="OPTION", help="a further option of sbatch or qsub")
     add("--force", action="store_true", help="go on where a rule is broken, with a warning")
-    add("train", nargs=argparse.REMAINDER, metavar="TRAIN ...", help="what to train, as after `hpc-dl train`")
+    add(
+        "train",
+        nargs=argparse.REMAINDER,
+        metavar="TRAIN ... | -- COMMAND ...",
+        help="what to train, as after `hpc-dl train`; or any command, which each rank runs word by word",
+    )
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The options. What stands behind the first `--` is a command and kept as it is, in `command`."""
+    border = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:border])
+    options.command = words[border + 1 :] if border < len(words) else None
+    return options
 
 
 def find_machine(options: argparse.Namespace, environ: Mapping[str, str]) -> Machine:
@@ -49,13 +65,34 @@ def find_machine(options: argparse.Namespace, environ: Mapping[str, str]) -> Mac
     return machines.load(options.machine) if options.machine else machines.find(environ)
 
 
-def request_of(options: argparse.Namespace, nodes: int, work_folder: str = "", run_folder: str = "") -> Request:
-    """The request of the options; the job is named after what it trains where that makes a name."""
-    stem = Path(options.train[0]).stem if options.train else ""
-    name = options.name or (stem if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", stem) else Request().name)
+def payload_of(options: argparse.Namespace, read: Callable[[str, Sequence[str]], Settings] | None = None) -> Payload:
+    """What each rank is to run.
+
+    Args:
+        options: As parsed.
+        read: Reads the settings of a recipe or TOML file with flags; without it they are left unread.
+    """
+    words = " ".join(options.train)
+    if options.command is not None:
+        if words:
+            raise HpcDlError(f"{words} -- {' '.join(options.command)}", "a training and a command", "name one of them")
+        return own(options.command)
+    if not words:
+        return Payload()
+    if re.fullmatch(r"python[\d.]*|.*\.(py|sh)", options.train[0]):
+        raise HpcDlError(words, "a command, where a recipe or a TOML file is named", f"put -- in front: -- {words}")
+    return training(options.train, read(options.train[0], options.train[1:]) if read else None)
+
+
+def request_of(
+    options: argparse.Namespace, payload: Payload, nodes: int, work_folder: str = "", run_folder: str = ""
+) -> Request:
+    """The request of the options; the job is named after what it runs where that makes a name."""
+    fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", payload.name)
+    name = options.name or (payload.name if fits else Request().name)
     own_file = options.machine.endswith(".toml")
     return Request(
-        train=tuple(options.train),
+        payload=payload,
         machine=str(Path(options.machine).resolve()) if own_file else "",
         name=name,
         account=options.account,

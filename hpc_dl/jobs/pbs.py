@@ -56,7 +56,7 @@ class Pbs(Scheduler):
         """Aurora's compute nodes have no qstat on PATH (ezpz, pbs.py, 2026). What was asked for stands in, unless
         options of qsub may still override it."""
         limits = re.findall(r"\bwalltime=([0-9:]+)", "\n".join(self.directives(request, machine)))
-        return f"pbs_job_end {limits[-1]}" if request.train and limits else "pbs_job_end"
+        return f"pbs_job_end {limits[-1]}" if request.payload.words and limits else "pbs_job_end"
 
     def submit_words(self, script: str, after: str = "") -> list[str]:
         return ["qsub", *(["-W", f"depend=afterany:{after}"] if after else []), script]

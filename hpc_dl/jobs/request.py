@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 
 from hpc_dl.cluster.machine import Machine, Queue
 from hpc_dl.errors import HpcDlError
+from hpc_dl.jobs.payload import Payload
 
 
 @dataclass(frozen=True)
 class Request:
     """One batch job. Empty texts and None stand for the machine's default."""
 
-    train: tuple[str, ...] = ()
-    """Words after `hpc-dl train`; empty: they come from the command line of sbatch, or HPC_DL_TRAIN under PBS."""
+    payload: Payload = Payload()
+    """What each rank runs."""
     machine: str = ""
     """HPC_DL_MACHINE of the job: the machine's name, or the path of its file; empty: the name."""
     name: str = "hpc_dl"
@@ -40,7 +41,7 @@ class Request:
     directives: tuple[str, ...] = ()
     """Further options of sbatch or qsub, such as --mail-user=me@site."""
     work_folder: str = ""
-    """Where relative paths of `train` start; empty: the folder of submission."""
+    """Where the ranks start, and relative paths; empty: the folder of submission."""
     run_folder: str = ""
     """Where log, settings and checkpoints go; empty: chosen in the job from its name and number."""
 
@@ -55,6 +56,7 @@ def complete(request: Request, machine: Machine) -> Request:
     ranks = request.ranks_per_node or machine.ranks_per_node
     filled = replace(
         request,
+        payload=request.payload.sized(request.nodes, request.nodes * ranks),
         ranks_per_node=ranks,
         constraint=request.constraint or next(iter(machine.job.constraints), ""),
         file_systems=request.file_systems or machine.job.file_systems,

@@ -7,7 +7,7 @@ source and the nearest legal request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hpc_dl.cluster.machine import Machine, Sourced
@@ -127,7 +127,7 @@ def _stack(request: Request, machine: Machine) -> Iterator[Violation]:
     if stack.own_environment and not request.python_environment:
         rule = f"the stack {stack.name} needs {stack.note}"
         yield Violation(rule, "no --environment", "--environment FOLDER", _source(stack))
-    engine = _flag(request.train, "--exchange.engine")
+    engine = request.payload.engine
     if engine in ("horovod", "torch") and engine not in stack.engines:
         rule = f"the stack {stack.name} has no engine {engine}: {stack.note}"
         found = f"--exchange.engine {engine}"
@@ -177,19 +177,6 @@ OWN_FLAGS = {
     "--requeue": "--rerun",
 }
 """Options of sbatch and qsub that would contradict the script."""
-
-
-def _flag(words: Iterable[str], name: str) -> str:
-    """The last value of a flag among the words of a training."""
-    value, following = "", False
-    for word in words:
-        if following:
-            value, following = word, False
-        elif word == name:
-            following = True
-        elif word.startswith(f"{name}="):
-            value = word.partition("=")[2]
-    return value
 
 
 def _source(facts: Sourced) -> str:

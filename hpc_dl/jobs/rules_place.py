@@ -57,6 +57,15 @@ def _system_of(folder: Path, systems: Iterable[FileSystem]) -> FileSystem | None
     return next((system for system in systems if system.path and folder.is_relative_to(system.path)), None)
 
 
+def path_violations(request: Request, machine: Machine) -> Iterator[Violation]:
+    """Files of the ranks' command that are not there."""
+    for path in complete(request, machine).payload.paths:
+        if not (Path(request.work_folder) / path).exists():
+            rule = "relative paths start where the job is submitted from"
+            found = f"there is no {path} in {request.work_folder}"
+            yield Violation(rule, found, "-- python PATH/OF/SCRIPT.py", "docs/jobs.md, a script of your own")
+
+
 def import_violations(paths: Mapping[str, str], folders: Sequence[str] = ()) -> Iterator[Violation]:
     """Settings whose "package.module:name" is not there.
 

@@ -43,7 +43,7 @@ def file_name(machine: Machine) -> str:
 
 def _usage(request: Request, machine: Machine, scheduler: Scheduler) -> list[str]:
     title = f"# Trains with hpc_dl on {machine.title or machine.name}: {request.ranks_per_node} ranks on each node."
-    if request.train:
+    if request.payload.words:
         return [f"{title} Written by `hpc-dl job`."]
     submit = scheduler.submit_words("")[0]
     return [
@@ -55,9 +55,9 @@ def _usage(request: Request, machine: Machine, scheduler: Scheduler) -> list[str
 
 
 def _place(request: Request, scheduler: Scheduler) -> list[str]:
-    shell = scheduler.shell
+    shell, payload = scheduler.shell, request.payload
     enter = [f"cd {quote(request.work_folder)} || exit"] if request.work_folder else [shell.enter] * bool(shell.enter)
-    train = array("train", request.train) if request.train else shell.train
+    train = array("train", payload.words) if payload.words else shell.train
     if request.run_folder:
         launch, run_folder = quote(f"{request.run_folder}/launch"), quote(request.run_folder)
     else:
@@ -80,7 +80,7 @@ def _software(request: Request, machine: Machine) -> list[str]:
     lines += [f"load_modules {' '.join(map(quote, stack.modules))}"] if stack.modules else []
     lines += [f'{stack.activate} || stop "{stack.activate} failed"'] if stack.activate else []
     environment = quote(request.python_environment) if request.python_environment else f'"${{{VENV}:-}}"'
-    return [*lines, f"activate_environment {environment}", "check_python"]
+    return [*lines, f"activate_environment {environment}", command(request.payload.check)]
 
 
 def _nodes(request: Request, machine: Machine, scheduler: Scheduler) -> list[str]:
@@ -127,9 +127,9 @@ def _environment(request: Request, machine: Machine, scheduler: Scheduler) -> li
 
 def _launch(request: Request, machine: Machine, scheduler: Scheduler) -> list[str]:
     bind = machine.cpu_bind(request.cpu_bind)
-    program: list[Word] = ["bash", Variable("launch/rank.sh"), "python", "-m", "hpc_dl.cli", "train"]
-    program += [Variable("train[@]")]
-    program += ["--checkpoint.resume", "auto"] if request.resumes else []
+    payload = request.payload
+    program: list[Word] = ["bash", Variable("launch/rank.sh"), *payload.program, Variable("train[@]")]
+    program += payload.resume if request.resumes else ()
     launch = Launch(
         program=tuple(program),
         nodes=Variable("nodes"),

@@ -26,16 +26,19 @@ class Study:
     """What all runs have in common; nodes and folder are filled in."""
     machine: Machine
     points: list[sweep.Point]
-    local: bool
-    """Over this machine's launcher, one run after the other, instead of through a scheduler."""
-    settings: str
-    """The effective settings, as TOML, for each run's folder."""
+    threads: int
+    """On this machine, over its launcher, one run after the other, with so many CPU threads per rank; 0: as jobs."""
     finished: Callable[[Path], bool]
     check: Callable[[Request], None]
     environ: Mapping[str, str]
     asked: list[str]
     """The user's command, kept in each run's folder."""
     say: Callable[[str], None]
+
+    @property
+    def local(self) -> bool:
+        """Without a scheduler?"""
+        return self.threads > 0
 
     def states(self) -> list[sweep.Progress]:
         """Where each run is."""
@@ -52,12 +55,11 @@ class Study:
 
     def run(self, wait: bool, poll_seconds: float) -> list[sweep.Progress]:
         """Start each missing run once; with `wait` stay until no job is left and no queue's limit holds one back."""
-        sweep.keep_plan(self.folder, self.identity())
         states = self.states()
-        if not self.local:
-            for state in states:
-                if state.state in ("missing", "failed"):
-                    self.check(self.request_of(state.point))
+        for state in states:
+            if state.state in ("missing", "failed"):
+                self.check(self.request_of(state.point))
+        sweep.keep_plan(self.folder, self.identity())
         tried: set[Path] = set()
         while True:
             started = [point for point in sweep.due(states, self.queue_of) if point.folder not in tried]
@@ -78,7 +80,7 @@ class Study:
         request = self.request_of(point)
         if self.local:
             self.say(f"{point.folder.name} ...")
-            code = run_local(request, self.machine, self.settings, self.environ)
+            code = run_local(request, self.machine, self.threads, self.environ)
             if code:
                 self.say(f"{point.folder.name} ended with status {code}: see {point.folder / OUTPUT}")
             return
@@ -88,7 +90,7 @@ class Study:
             self.say(f"{point.folder.name}  {error}")
 
     def job(self, request: Request) -> Job:
-        return prepare(request, self.machine, self.settings, ["hpc-dl", "sweep", *self.asked])
+        return prepare(request, self.machine, ["hpc-dl", "sweep", *self.asked])
 
     def request_of(self, point: sweep.Point) -> Request:
         return replace(self.request, nodes=point.nodes, run_folder=str(point.folder))
@@ -103,4 +105,6 @@ class Study:
         """What all runs of a folder share; another sweep there is refused."""
         request = complete(self.request, self.machine)
         where = "local" if self.local else self.machine.name
-        return {"train": list(request.train), "machine": where, "ranks_per_node": request.ranks_per_node}
+        train = list(self.request.payload.words)
+        shared: dict[str, object] = {"train": train, "machine": where, "ranks_per_node": request.ranks_per_node}
+        return {**shared, "threads": self.threads} if self.local else shared

@@ -43,13 +43,12 @@ class Job:
     """So many jobs, each after the one before."""
 
 
-def prepare(request: Request, machine: Machine, settings: str, asked: Sequence[str]) -> Job:
+def prepare(request: Request, machine: Machine, asked: Sequence[str]) -> Job:
     """The files and the command of a request; reads the pieces of launch/, writes nothing.
 
     Args:
         request: With its run_folder set.
         machine: Where it goes.
-        settings: The effective settings of the training, as TOML.
         asked: The words of the user's own command, to be kept.
     """
     scheduler = scheduler_of(machine)
@@ -60,7 +59,7 @@ def prepare(request: Request, machine: Machine, settings: str, asked: Sequence[s
         request = replace(request, machine=str(Path(request.run_folder) / "machine.toml"))
     words = tuple(scheduler.submit_words(name))
     files[name] = script.render(request, machine)
-    files["settings.toml"] = settings
+    files.update(request.payload.files)
     files["command.txt"] = f"{command(asked)}\n# in this folder:\n{command(words)}\n"
     files.update({f"launch/{piece}": (pieces_folder() / piece).read_text(encoding="utf-8") for piece in PIECES})
     if machine.environment:

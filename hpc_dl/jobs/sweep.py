@@ -87,12 +87,16 @@ def progress(point: Point, finished: Callable[[Path], bool], ask: Callable[[Subm
         return Progress(point, "finished")
     if not (point.folder / RECORD).exists():
         tried = any((point.folder / name).exists() for name in (LOG_NAME, OUTPUT))
-        return Progress(point, "failed", "it did not come to its end") if tried else Progress(point, "missing")
+        return Progress(point, "failed", _fault(point.folder)) if tried else Progress(point, "missing")
     job = submitted(point.folder)[-1]
     status = ask(job)
     if status.state in ACTIVE:
         return Progress(point, status.state, f"job {job.job_id} {status.detail}".rstrip())
-    return Progress(point, "failed", f"job {job.job_id} ended ({status.raw}), its training did not come to its end")
+    return Progress(point, "failed", f"job {job.job_id} ended ({status.raw}), {_fault(point.folder)}")
+
+
+def _fault(folder: Path) -> str:
+    return "its training did not come to its end" if (folder / LOG_NAME).exists() else f"it left no {LOG_NAME}"
 
 
 def due(states: Iterable[Progress], queue_of: Callable[[int], Queue]) -> list[Point]:
@@ -109,10 +113,12 @@ def due(states: Iterable[Progress], queue_of: Callable[[int], Queue]) -> list[Po
 
 
 def set_aside(folder: Path) -> None:
-    """Put the log of a failed attempt under another name, so that the next attempt writes a log of its own."""
+    """Put log and checkpoints of a failed attempt under other names, so that the next attempt is a run of its own."""
     if (folder / LOG_NAME).exists():
-        number = sum(1 for _ in folder.glob("attempt-*.jsonl")) + 1
-        (folder / LOG_NAME).rename(folder / f"attempt-{number}.jsonl")
+        attempt = f"attempt-{sum(1 for _ in folder.glob('attempt-*.jsonl')) + 1}"
+        (folder / LOG_NAME).rename(folder / f"{attempt}.jsonl")
+        if (folder / "checkpoints").exists():
+            (folder / "checkpoints").rename(folder / f"{attempt}-checkpoints")
 
 
 def table(states: Iterable[Progress]) -> str:

@@ -47,7 +47,8 @@ def rate_factor(
 def peak_factor(world_size: int, schedule: ScheduleSettings, global_batch_is_fixed: bool = False) -> float:
     """What the number of ranks makes of the rates, after warm-up and before decay."""
     automatic = "none" if global_batch_is_fixed else "linear"
-    return SCALING[automatic if schedule.scaling == "auto" else schedule.scaling](world_size)
+    factor: float = SCALING[automatic if schedule.scaling == "auto" else schedule.scaling](world_size)
+    return factor
 
 
 def decay_factor(done: int, last: int, schedule: ScheduleSettings) -> float:

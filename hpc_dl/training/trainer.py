@@ -69,7 +69,7 @@ class Trainer:
         self._model, self._optimizer, self._objective, self._metrics = model, optimizer, objective(loss), metrics
         self._session, self._settings, self._folder = session, settings, run_folder
         self._least_samples, self._terms = least_samples, terms
-        self._place = Placement.of(session.device, settings.device)
+        self._place = Placement.of(session.device.torch_device, settings.device)
         self._hooks = Hooks(settings.task.hooks, model, optimizer, session)
         self._step = TrainingStep(model, optimizer, self._objective, session.exchange, session, settings)
 

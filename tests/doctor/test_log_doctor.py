@@ -36,6 +36,19 @@ def test_every_row_of_the_table_has_an_example() -> None:
     assert {row.weight for row in signatures()} <= set(ORDER)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "the ranks run /usr/bin/julia",
+        "no report: the ranks left no log.jsonl in runs/x",
+        "no libnccl-net.so on LD_LIBRARY_PATH: NCCL may use slow sockets between nodes (docs/machines)",
+    ],
+)
+def test_what_a_job_says_by_the_way_is_no_cause(line: str) -> None:
+    (finding,) = explain([f"hpc_dl job: {line}", "hpc_dl job: finished: runs/x"])
+    assert (finding.name, finding.verdict) == ("log", "ok")
+
+
 def test_the_child_node_is_blamed() -> None:
     findings = explain(["ping failed on x4101c0s0b0n0: No reply from x4502c3s2b0n0", *PALS_CASCADE])
     assert findings[0].found.startswith("likely cause: node x4502c3s2b0n0")

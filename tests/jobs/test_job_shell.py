@@ -40,6 +40,11 @@ def bash(code: str, **environ: str) -> tuple[int, str]:
         (f"{MODULE} load_modules silent/2.0", "module load silent/2.0 loaded nothing: module avail silent"),
         ("activate_environment /nowhere", "there is no Python environment in /nowhere"),
         ("PATH=; check_python", "there is no python on PATH"),
+        (
+            "check_program no-such",
+            "there is no program no-such here: name its path, or the modules or HPC_DL_VENV that",
+        ),
+        ("check_program say", "there is no program say here"),  # a function of this shell is none a rank could run
         ("check_nodes 3 a b", "the node list has 2 hosts, the scheduler granted 3: a b"),
         ("check_nodes ''", "the scheduler gave no list of nodes"),
         ("SLURMD_NODENAME=nid000007; check_devices 4 3 'nid0*'", "node nid000007 shows 3 devices, 4 are needed: leave"),
@@ -68,6 +73,7 @@ def test_a_python_without_torch_is_named(tmp_path: Path) -> None:
         (f"{MODULE} load_modules ok other/3 && echo $LOADEDMODULES", ":ok/1.2:other/3/1.2"),
         ("check_python", f"hpc_dl job: Python is {Path(sys.executable).parent}/python"),
         ("activate_environment '' && echo none", "none"),
+        ("check_program bash", "hpc_dl job: the ranks run /"),
         ("check_nodes 2 a b", "hpc_dl job: 2 nodes: a b"),
         ("check_nodes '' a b c", "hpc_dl job: 3 nodes: a b c"),
         ("check_nodes 9 {1..9}", "hpc_dl job: 9 nodes: 1 2 3 4 5 6 7 8 ..."),
@@ -157,12 +163,22 @@ def test_a_finished_training_is_reported_and_leaves_nothing_to_do(tmp_path: Path
     assert bash("leave_finished; echo went on", **given) == (0, f"hpc_dl job: finished already: {tmp_path}\n")
 
 
+def test_a_program_that_left_no_log_is_not_reported(tmp_path: Path) -> None:
+    given = _log(tmp_path, "")
+    (tmp_path / "log.jsonl").unlink()
+    status, output = bash("end_training 0 echo again", **given)
+    assert (status, output.splitlines()) == (
+        0,
+        [f"hpc_dl job: no report: the ranks left no log.jsonl in {tmp_path}", f"hpc_dl job: finished: {tmp_path}"],
+    )
+
+
 def test_a_stopped_training_starts_again_where_there_is_a_command_for_it(tmp_path: Path) -> None:
     given = _log(tmp_path, END % ("stopped", "20.5"))
     status, output = bash("end_training 0 echo again 'and again'; echo went on", **given)
     assert status == 0
     assert output.splitlines()[1:] == ["hpc_dl job: it goes on: echo again and again", "again and again"]
-    assert "submit it again with --checkpoint.resume auto" in bash("end_training 0", **given)[1]
+    assert "submit it again with the same run folder" in bash("end_training 0", **given)[1]
     assert bash("leave_finished; echo went on", **given) == (0, "went on\n")
 
 

@@ -11,10 +11,14 @@ import pytest
 from hpc_dl.cluster import machines
 from hpc_dl.commands import job as command
 from hpc_dl.errors import HpcDlError
+from hpc_dl.jobs.payload import training
 from hpc_dl.jobs.request import Request, complete
 from hpc_dl.jobs.rules import violations
 from hpc_dl.jobs.rules_place import import_violations, place_violations
 
+HOROVOD, SAME = (
+    training(["mnist_cnn", *flag]) for flag in (("--exchange.engine", "horovod"), ("--exchange.engine=horovod",))
+)
 # machine, request, part of the rule, part of the nearest legal request
 ILLEGAL = [
     ("aurora", {"nodes": 3, "queue": "debug"}, "debug takes 1 to 2 nodes", "--queue debug-scaling --nodes 3"),
@@ -44,8 +48,8 @@ ILLEGAL = [
     ("aurora", {"cpu_bind": "list:209-210", "ranks_per_node": 1}, "208 hardware threads", "--cpu-bind A"),
     ("aurora", {"cpu_bind": "list:a-b", "ranks_per_node": 1}, "numbers and ranges", "--cpu-bind A"),
     ("aurora", {"stack": "ipex-horovod"}, "deleted from the image", "--stack frameworks"),
-    ("aurora", {"train": ("mnist_cnn", "--exchange.engine", "horovod")}, "has no engine horovod", ".engine torch"),
-    ("aurora", {"train": ("mnist_cnn", "--exchange.engine=horovod")}, "has no engine horovod", ".engine torch"),
+    ("aurora", {"payload": HOROVOD}, "has no engine horovod", ".engine torch"),
+    ("aurora", {"payload": SAME}, "has no engine horovod", ".engine torch"),
     ("aurora", {"directives": ("-V",)}, "can break the start of the job", "-v NAME=value"),
     ("aurora", {"directives": ("--depth=8",)}, "put rank 6 across both sockets", "--cpu-bind A"),
     ("aurora", {"nodes": 0}, "at least 1 node", "--nodes 1"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from hpc_dl.cluster import machines
 from hpc_dl.errors import HpcDlError
+from hpc_dl.jobs.payload import Payload, own, training
 from hpc_dl.jobs.request import Request, complete
 from hpc_dl.jobs.schedulers import SCHEDULERS
 from hpc_dl.jobs.script import render
@@ -45,8 +47,8 @@ def test_a_job_that_may_start_again_appends_to_its_log() -> None:
 def test_a_script_that_nothing_can_override_knows_its_walltime() -> None:
     """qstat is not on PATH on Aurora's nodes."""
     aurora = machines.load("aurora")
-    assert PBS.job_end(Request(train=("ols",), minutes=90), aurora) == "pbs_job_end 01:30:00"
-    longer = Request(train=("ols",), directives=("-l walltime=02:00:00",))
+    assert PBS.job_end(Request(payload=training(("ols",)), minutes=90), aurora) == "pbs_job_end 01:30:00"
+    longer = Request(payload=training(("ols",)), directives=("-l walltime=02:00:00",))
     assert PBS.job_end(complete(longer, aurora), aurora) == "pbs_job_end 02:00:00"
     assert PBS.job_end(Request(), aurora) == "pbs_job_end", "options of qsub may give another one"
 
@@ -87,11 +89,22 @@ def test_directives_carry_a_value_as_it_is_or_refuse_it(machine: str, field: str
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(["perlmutter", "aurora"]), st.lists(nasty, min_size=1, max_size=4), nasty, nasty)
-def test_no_text_of_a_user_becomes_a_directive(machine: str, train: list[str], folder: str, environment: str) -> None:
+@given(
+    st.sampled_from(["perlmutter", "aurora"]),
+    st.sampled_from([training, own]),
+    st.lists(nasty, min_size=1, max_size=4),
+    nasty,
+    nasty,
+)
+def test_no_text_of_a_user_becomes_a_directive(
+    machine: str, payload: Callable[[Sequence[str]], Payload], train: list[str], folder: str, environment: str
+) -> None:
     record = machines.load(machine)
     request = Request(
-        train=("x", *train), work_folder=f"/{folder}", run_folder=f"/r{folder}", python_environment=environment
+        payload=payload(("x", *train)),
+        work_folder=f"/{folder}",
+        run_folder=f"/r{folder}",
+        python_environment=environment,
     )
     if "\0" in "".join([*train, folder, environment]):
         with pytest.raises(HpcDlError, match="zero byte"):

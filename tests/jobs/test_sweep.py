@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def jobs(slurm: FakeSlurm, folder: Path, *words: str, train: tuple[str, ...] = Q
 
 def names(slurm: FakeSlurm) -> list[str]:
     return [Path(line.split()[0]).name for line in slurm.submitted()]
+
+
+def threads(folder: Path, size: int) -> set[int]:
+    """CPU threads of the ranks of a run."""
+    groups = read_run(folder / f"n{size:05d}-r1").header.binding["groups"]
+    return {rank["threads"] for group in groups for rank in group["ranks"]}
 
 
 def finish(folder: Path, reason: str = "finished") -> None:
@@ -76,6 +83,22 @@ def test_sizes_and_repeats_may_be_added_but_not_another_training(slurm: FakeSlur
     assert names(slurm) == ["n00016-r1", "n00032-r1", "n00016-r2", "n00032-r2"]
     with pytest.raises(HpcDlError, match="name another --folder"):
         jobs(slurm, folder, "--nodes", "16", train=(*QUICK, "--training.seed", "3"))
+
+
+def test_each_size_of_a_command_has_its_own_numbers(slurm: FakeSlurm, folder: Path) -> None:
+    Path("train.py").write_text("")
+    train = ("--", "python", "train.py", "--batch", "{world_size}", "--ranks-per-node", "1")
+    assert jobs(slurm, folder, "--nodes", "16,32", train=train) == 0
+    for nodes in (16, 32):
+        script = (folder / f"n000{nodes}-r1" / "job.slurm").read_text()
+        assert f"train=(python train.py --batch {4 * nodes} --ranks-per-node 1)" in script
+        assert "#SBATCH --job-name=train" in script
+    slurm.set("41", "COMPLETED")
+    assert jobs(slurm, folder, "--nodes", "16,32", train=train) == 0, "other sizes are in the same study"
+    assert names(slurm) == ["n00016-r1", "n00032-r1", "n00016-r1"]
+    with pytest.raises(HpcDlError, match=r"there is no none\.py"):
+        jobs(slurm, folder / "other", "--nodes", "64", train=("--", "python", "none.py"))
+    assert not (folder / "other").exists()
 
 
 def test_a_queues_limit_on_jobs_holds_back(slurm: FakeSlurm, folder: Path) -> None:
@@ -118,8 +141,7 @@ def test_a_local_sweep_over_mpiexec_reports_and_repeats_only_a_broken_run(
     words = ["--local", "--machine", "local", "--nodes", "1,2", "--minutes", "5", "--folder", str(folder), *QUICK]
     assert command.main(words, environ) == 0
     assert [read_run(folder / f"n0000{size}-r1").header.world_size for size in (1, 2)] == [1, 2]
-    threads = {read_run(folder / f"n0000{size}-r1").header.settings["device"]["threads"] for size in (1, 2)}
-    assert len(threads) == 1, "the sizes of a sweep differ in ranks only"
+    assert threads(folder, 1) == threads(folder, 2), "the sizes of a sweep differ in ranks only"
     assert "Efficiency" in capsys.readouterr().out
     assert (folder / "report" / "report.html").exists()
     untouched = (folder / "n00001-r1" / "log.jsonl").stat().st_mtime_ns
@@ -129,6 +151,36 @@ def test_a_local_sweep_over_mpiexec_reports_and_repeats_only_a_broken_run(
     assert (folder / "n00001-r1" / "log.jsonl").stat().st_mtime_ns == untouched
     assert read_run(folder / "n00002-r1").end is not None
     assert (folder / "n00002-r1" / "attempt-1.jsonl").exists()
+
+
+OWN = str(Path(__file__).parents[1] / "own_script.py")
+HARD = ("it's", 'a "b"', "$HOME `id` $(id)", "; exit 3 #", "two\nlines\t\\", "*", "")
+
+
+@pytest.mark.parallel
+def test_a_local_sweep_of_a_script_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--local", "--machine", "local", "--nodes", "1,2", "--minutes", "5", "--folder", str(folder), "--"]
+    run = ["python", OWN, "--batch", "{world_size}", *HARD]
+    assert command.main([*words, *run], dict(os.environ)) == 0, capsys.readouterr().out
+    for size in (1, 2):
+        log = read_run(folder / f"n0000{size}-r1")
+        assert (log.header.world_size, log.header.global_batch) == (size, size)
+        given = [json.loads(path.read_text()) for path in (folder / f"n0000{size}-r1").glob("rank*.json")]
+        assert given == [[str(Path.cwd()), OWN, "--batch", str(size), *HARD]] * size
+    assert threads(folder, 1) == threads(folder, 2)
+    assert "Efficiency" in capsys.readouterr().out
+    with pytest.raises(HpcDlError, match="name another --folder"):
+        command.main([*words, *run, "more"], dict(os.environ))
+
+
+@pytest.mark.parallel
+def test_a_script_that_leaves_no_log_is_run_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--local", "--machine", "local", "--nodes", "1", "--folder", str(folder), "--", "python"]
+    assert command.main([*words, "-c", "print('ran')"], {"PATH": os.environ["PATH"]}) == 1
+    assert "ran" in (folder / "n00001-r1" / "output.log").read_text()
+    assert "n00001-r1  failed    it left no log.jsonl" in capsys.readouterr().out
+    with pytest.raises(HpcDlError, match=r"there is no none\.py in"):
+        command.main([*words, "none.py"], dict(os.environ))
 
 
 @pytest.mark.parallel

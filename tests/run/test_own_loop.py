@@ -209,8 +209,9 @@ def test_the_parts_of_a_step_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parallel
 def test_the_example_runs_is_resumed_and_reported(tmp_path: Path) -> None:
     example = [sys.executable, str(Path(__file__).parents[2] / "examples" / "own_run.py")]
-    first = run_ranks(2, ["env", "-C", str(tmp_path), *example])
+    words = ["env", "-C", str(tmp_path), "HPC_DL_RUN_FOLDER=runs/tides-2", *example]
+    first = run_ranks(2, words)
     assert first.code == 0, first.output
-    again = run_ranks(2, ["env", "-C", str(tmp_path), *example])
+    again = run_ranks(2, words)
     assert "resumed runs/tides-2 after step 640" in again.output
     assert read_run(tmp_path / "runs" / "tides-2").header.global_batch == 128

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from slurm_site import Site
 
-from hpc_dl.commands import job, sweep
+from hpc_dl.commands import doctor, job, sweep
 from hpc_dl.jobs.submit import submitted
 from hpc_dl.runlog.records import read_parts, read_run
 
@@ -117,3 +118,48 @@ def test_a_sweep_over_three_sizes_with_one_command(site: Site, capsys: pytest.Ca
     }
     assert "Efficiency" in capsys.readouterr().out
     assert (folder / "report" / "report.html").exists()
+
+
+HARD = ("it's", 'a "b" $HOME', "; touch bad", "`id` $(touch bad)", "two\nlines\n#SBATCH -q evil", "\\", "*", "")
+
+
+def test_a_script_of_ones_own_is_chained_and_finished(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first stops 25 s after its start, before its last step; the second is quick, the third too late."""
+    monkeypatch.chdir(site.folder)
+    shutil.copy(Path(__file__).parents[1] / "own_script.py", "train.py")
+    folder, environ = site.folder / "it's a run", {**site.bed.environ, **site.environ}
+    where = ("--account", "m1234", "--minutes", "3", "--nodes", "1", "--ranks-per-node", "2", "--chain", "3")
+    run = ("python", "train.py", "--slow", "--steps", "60", "--stop-seconds", "155")
+    assert job.main(["submit", "--machine", "perlmutter", *where, "--folder", str(folder), "--", *run], environ) == 0
+    lines = wait(site, folder, capsys, seconds=240).splitlines()
+    output = "".join(path.read_text() for path in folder.glob("*.out"))
+    assert [" finished (COMPLETED" in line for line in lines] == [True] * 3, output
+    parts, _ = read_parts(folder)
+    ends = [part.end for part in parts if part.end is not None]
+    assert [end.reason for end in ends] == ["stopped", "finished"]
+    assert sum(end.steps for end in ends) == 60
+    assert [part.header.job_id for part in parts] == [each.job_id for each in submitted(folder)[:2]]
+    assert (folder / "report" / "report.html").exists()
+    assert output.count("finished already") == 1
+    assert doctor.main([str(next(folder.glob("*.out")))], environ) == 0
+
+
+def test_a_script_of_ones_own_over_three_sizes_is_given_its_words(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(site.folder)
+    shutil.copy(Path(__file__).parents[1] / "own_script.py", "train.py")
+    words = [*WHERE, "--nodes", "1,2,4", "--ranks-per-node", "1", "--folder", "study", "--wait", "--poll-seconds", "1"]
+    run = ("train.py", "--batch", "{world_size}", *HARD)
+    assert sweep.main([*words, "--", "python", *run], {**site.bed.environ, **site.environ}) == 0
+    assert "Efficiency" in capsys.readouterr().out
+    assert (site.folder / "study" / "report" / "report.html").exists()
+    for nodes in (1, 2, 4):
+        folder = site.folder / "study" / f"n0000{nodes}-r1"
+        header = read_run(folder).header
+        assert (header.world_size, header.nodes, header.global_batch) == (nodes, nodes, nodes)
+        given = [json.loads(path.read_text()) for path in folder.glob("rank*.json")]
+        assert given == [[str(site.folder), "train.py", "--batch", str(nodes), *HARD]] * nodes
+    assert not list(site.folder.rglob("bad"))
