@@ -164,8 +164,9 @@ def _objective_and_metrics(settings: Settings) -> tuple[Objective, dict[str, Met
 
 def _made(path: str, setting: str) -> Callable[..., object]:
     """The function that a path names, or what its class makes."""
-    function = import_object(path, setting)
-    return function() if isinstance(function, type) else function
+    named = import_object(path, setting)
+    function: Callable[..., object] = named() if isinstance(named, type) else named
+    return function
 
 
 def _with_largest_batch(settings: Settings, session: Session, task: Task) -> Settings:

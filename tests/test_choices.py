@@ -23,7 +23,7 @@ from hpc_dl.predict.observed import COMPRESSION
 from hpc_dl.run.progress import Style
 from hpc_dl.settings import OPTIMIZERS, ScheduleSettings, Settings
 from hpc_dl.training import optimizers
-from hpc_dl.training.schedule import SCALING, decay_factor
+from hpc_dl.training.schedule import DECAYS, SCALING, decay_factor
 
 GROUPS = {field.name: getattr(Settings(), field.name) for field in fields(Settings) if field.name != "name"}
 CHOICES = [(group, name) for group, value in GROUPS.items() for name in choices_of(type(value))]
@@ -33,6 +33,7 @@ TABLES = {
     "device.name": ("auto", *devices.DEVICES),
     "device.precision": tuple(PRECISIONS),
     "schedule.scaling": ("auto", *SCALING),
+    "schedule.decay": tuple(DECAYS),
     "log.progress": get_args(Style),
 }
 OF_MACHINES = {

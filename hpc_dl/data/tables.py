@@ -49,7 +49,8 @@ def breast_cancer(held_back: float = 0.2, seed: int = 0, dtype: Kind = "float32"
 
 def _standardised(columns: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Mean 0 and deviation 1 over the training part: the evaluation part must not leak into it."""
-    return (columns - columns[train].mean(0)) / columns[train].std(0)
+    standardised: np.ndarray = (columns - columns[train].mean(0)) / columns[train].std(0)
+    return standardised
 
 
 def _data(inputs: np.ndarray, target: np.ndarray, train: np.ndarray, evaluation: np.ndarray, dtype: Kind) -> Data:

@@ -4,10 +4,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from hpc_dl.settings import ScheduleSettings
 
-SCALING = {
+DECAYS: dict[str, Callable[[float, int, ScheduleSettings], float]] = {
+    "none": lambda fraction, done, schedule: 1.0,
+    "cosine": lambda fraction, done, schedule: _above(schedule, 0.5 * (1 + math.cos(math.pi * fraction))),
+    "step": lambda fraction, done, schedule: schedule.decay_factor ** (done // schedule.decay_every_steps),
+    "polynomial": lambda fraction, done, schedule: _above(schedule, (1 - fraction) ** schedule.power),
+}
+"""What is left of the rate, by the fraction of the run after warm-up and the steps done since."""
+
+SCALING: dict[str, Callable[[int], float]] = {
     "linear": lambda world_size: float(world_size),
     "sqrt": lambda world_size: math.sqrt(world_size),
     "none": lambda world_size: 1.0,
@@ -47,18 +56,14 @@ def rate_factor(
 def peak_factor(world_size: int, schedule: ScheduleSettings, global_batch_is_fixed: bool = False) -> float:
     """What the number of ranks makes of the rates, after warm-up and before decay."""
     automatic = "none" if global_batch_is_fixed else "linear"
-    factor: float = SCALING[automatic if schedule.scaling == "auto" else schedule.scaling](world_size)
-    return factor
+    return SCALING[automatic if schedule.scaling == "auto" else schedule.scaling](world_size)
 
 
 def decay_factor(done: int, last: int, schedule: ScheduleSettings) -> float:
     """What is left of the rate `done` steps after warm-up, where the last step of the run is number `last`."""
-    fraction = min(1.0, done / last)
-    floor = schedule.final_fraction
-    if schedule.decay == "cosine":
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * fraction))
-    if schedule.decay == "polynomial":
-        return floor + (1 - floor) * (1 - fraction) ** schedule.power
-    if schedule.decay == "step":
-        return float(schedule.decay_factor ** (done // schedule.decay_every_steps))
-    return 1.0
+    return DECAYS[schedule.decay](min(1.0, done / last), done, schedule)
+
+
+def _above(schedule: ScheduleSettings, part: float) -> float:
+    """A part of what lies above the final fraction, and that."""
+    return schedule.final_fraction + (1 - schedule.final_fraction) * part

@@ -97,16 +97,16 @@ class SyncBatchNorm(_BatchNorm):
         self.train(layer.training)
 
     # Collectives in the middle of a compiled graph are no use to the compiler.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        self._check_input_dim(input)
-        output, mean, variance, count = _Normalise.apply(
-            input, self.weight, self.bias, self.eps, self.together, self._name
-        )
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
+        arguments = input, self.weight, self.bias, self.eps, self.together, self._name
+        normalised: tuple[Tensor, ...] = _Normalise.apply(*arguments)  # type: ignore[no-untyped-call]
+        output, *statistics = normalised
         if self.track_running_stats:
-            self._track(mean, variance, count)
+            self._track(*statistics)
         return output
 
     @torch.no_grad()
