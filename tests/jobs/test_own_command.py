@@ -130,7 +130,7 @@ def test_words_that_look_like_a_setting_of_ours_are_the_commands_own(slurm: Fake
 @pytest.mark.parametrize(
     ("run", "missing"),
     [
-        (("python", "trian.py"), "trian.py"),
+        (("python", "trained.py"), "trained.py"),
         (("python3.11", "-u", "-X", "dev", "sub/train.py"), "sub/train.py"),
         (("./train",), "./train"),
         (("/no/such/python", "train.py"), "/no/such/python"),
