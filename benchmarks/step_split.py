@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import statistics
 import tempfile
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 import hpc_dl
 from hpc_dl.comm import exchange, wrap
 from hpc_dl.comm.single import SingleEngine
-from hpc_dl.data.base import Arrays, Batch, Data
+from hpc_dl.data.base import Arrays, Data, Pair
 from hpc_dl.data.sharding import Indices
 from hpc_dl.run.recorder import Recorder
 from hpc_dl.run.stopping import Watch
@@ -49,7 +50,7 @@ now = Delays()
 
 
 class SlowArrays(Arrays):
-    def batch(self, indices: Indices) -> Batch:
+    def batch(self, indices: Indices) -> Pair:
         time.sleep(now.input / 1000)
         return super().batch(indices)
 
@@ -120,7 +121,7 @@ def _measure(session: Session, loader: float, one_rank: float, in_exchange: floa
 def _cost_seconds(session: Session, steps: int = 5000) -> float:
     """Of laps, windows and their lines in the log, per step, with nothing else in the step."""
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(LogWriter(Path(folder))) as log:
-        recorder = Recorder(SingleEngine(), session.device, LogSettings(progress="none"), steps, log, Watch())
+        recorder = Recorder(SingleEngine(), session.device, LogSettings(progress="none"), [log], Watch())
         begun = time.perf_counter()
         for number in range(steps):
             for phase in PHASES:
@@ -149,9 +150,9 @@ def _train(session: Session, delays: Delays, steps: int) -> list[Window]:
         log=LogSettings(window_steps=1, warmup_steps=5, progress="none"),
     )
     with tempfile.TemporaryDirectory() as folder:
-        log = LogWriter(Path(folder)) if session.rank == 0 else None
-        Trainer(model, optimizer, nn.functional.mse_loss, session, settings, Path(folder), {}, log).fit(data)
-        lines = (Path(folder) / "log.jsonl").read_text() if log else ""
+        with contextlib.redirect_stdout(io.StringIO()):
+            Trainer(model, optimizer, nn.functional.mse_loss, session, settings, Path(folder), {}).fit(data)
+        lines = (Path(folder) / "log.jsonl").read_text() if session.rank == 0 else ""
     return _windows(lines)
 
 

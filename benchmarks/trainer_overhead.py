@@ -13,6 +13,8 @@ ratios, turn by turn.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import statistics
 import tempfile
 import time
@@ -23,10 +25,9 @@ import torch
 from torch import Tensor, nn
 
 import hpc_dl
-from hpc_dl.data.base import Arrays, Batch, Data
+from hpc_dl.data.base import Arrays, Data, Pair
 from hpc_dl.data.sharding import Indices, Plan
 from hpc_dl.models.mnist_cnn import MnistCnn
-from hpc_dl.runlog.records import LogWriter
 from hpc_dl.session import Session
 from hpc_dl.settings import (
     DeviceSettings,
@@ -84,7 +85,7 @@ class Turns(Arrays):
         self.seconds: list[tuple[float, float]] = []
         """Of the hand-written loop and of the Trainer, per turn."""
 
-    def batch(self, indices: Indices) -> Batch:
+    def batch(self, indices: Indices) -> Pair:
         if self._batches % self._steps == 0:
             trained = time.perf_counter() - self._begun
             self._session.engine.barrier()
@@ -148,10 +149,10 @@ def _train(session: Session, samples: Arrays, steps: int, folder: Path) -> None:
         optimizer=OptimizerSettings(learning_rate=RATE, momentum=MOMENTUM),
         log=LogSettings(progress="none"),
     )
-    log = LogWriter(folder) if session.rank == 0 else None
     inputs, target = _samples()
     data = Data(samples, Arrays(inputs[:2], target[:2]))
-    Trainer(model, optimizer, nn.functional.nll_loss, session, settings, folder, {}, log).fit(data)
+    with contextlib.redirect_stdout(io.StringIO()):
+        Trainer(model, optimizer, nn.functional.nll_loss, session, settings, folder, {}).fit(data)
 
 
 if __name__ == "__main__":

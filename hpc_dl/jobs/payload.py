@@ -49,8 +49,16 @@ class Payload:
         """Import paths the user named, by the setting that has them."""
         if self.settings is None:
             return {}
-        task, data = self.settings.task, self.settings.data
-        paths = {"task.model": task.model, "task.loss": task.loss, "data.source": data.source, "task.after": task.after}
+        task = self.settings.task
+        paths = {
+            "task.model": task.model,
+            "task.objective": task.objective,
+            "task.loss": "" if task.objective else task.loss,
+            "task.after": task.after,
+            "data.source": self.settings.data.source,
+            "schedule.name": self.settings.schedule.name,
+            "optimizer.name": self.settings.optimizer.name,
+        }
         return {setting: path for setting, path in paths.items() if ":" in path}
 
     def sized(self, nodes: int, world_size: int) -> Payload:
