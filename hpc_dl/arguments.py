@@ -15,7 +15,7 @@ import jsonargparse
 import tomli_w
 
 from hpc_dl.errors import HpcDlError, nearest
-from hpc_dl.settings import Settings
+from hpc_dl.settings import RENAMED, Settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -36,11 +36,12 @@ def settings_parser(program: str, base: Settings) -> Parser:
 
 def from_flags(base: Settings, flags: Sequence[str], program: str = "hpc-dl train") -> Settings:
     """The base with some settings overridden by flags such as `--optimizer.learning_rate 0.1`."""
-    return _parsed(base, lambda parser: parser.parse_args(list(flags)), program)
+    return _parsed(base, lambda parser: parser.parse_args([_with_new_name(word) for word in flags]), program)
 
 
 def from_mapping(base: Settings, values: Mapping[str, Any], source: str) -> Settings:
     """The base with some settings overridden by nested values, as a TOML file gives them; `source` is for errors."""
+    values = _with_new_names(values)
     for name in (name for name in values if isinstance(values[name], Mapping) != _is_group(name)):
         raise _unknown(name) if name not in _names() else HpcDlError(source, f"{name} is a table", _show(name))
     return _parsed(base, lambda parser: parser.parse_object(dict(values)), source)
@@ -72,6 +73,28 @@ def _parsed(base: Settings, parse: Callable[[Parser], Any], asked: str) -> Setti
     except (ArgumentError, TypeError, ValueError, KeyError) as error:
         raise _explained(str(error), asked) from None
     return Settings(**{field.name: built[field.name] for field in fields(Settings)})
+
+
+def _with_new_name(word: str) -> str:
+    name, separator, value = word.removeprefix("--").partition("=")
+    if not word.startswith("--") or name not in RENAMED:
+        return word
+    _tell_new_name(name)
+    return f"--{RENAMED[name]}{separator}{value}"
+
+
+def _with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    renamed = {name: dict(group) if isinstance(group, Mapping) else group for name, group in values.items()}
+    for old, new in RENAMED.items():
+        group, _, name = old.partition(".")
+        if isinstance(renamed.get(group), dict) and name in renamed[group]:
+            _tell_new_name(old)
+            renamed[group][new.partition(".")[2]] = renamed[group].pop(name)
+    return renamed
+
+
+def _tell_new_name(name: str) -> None:
+    print(f"hpc-dl: warning: {name} is {RENAMED[name]} now; the old name goes with version 0.3", file=sys.stderr)
 
 
 def _explained(text: str, asked: str) -> HpcDlError:

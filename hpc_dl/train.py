@@ -63,7 +63,7 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
         folder = run_folder(settings, session)
         task = build_task(settings, session)
         compare.data(session.engine, task.data)
-        if settings.training.largest_batch:
+        if settings.training.find_largest_batch:
             settings = _with_largest_batch(settings, session, task)
         training_plan(
             settings, len(task.data.train), session.engine, task.rehearsed.least_samples
@@ -91,8 +91,8 @@ def train(settings: Settings, environ: Mapping[str, str], started_seconds: float
             task.rehearsed.terms,
         )
         outcome = trainer.fit(task.data, startup_seconds=time.time() - started_seconds)
-        if settings.task.after and outcome.reason == "finished":
-            import_object(settings.task.after, "task.after")(task.model, session, folder)
+        if settings.task.on_finish and outcome.reason == "finished":
+            import_object(settings.task.on_finish, "task.on_finish")(task.model, session, folder)
         if session.rank == 0:
             print(f"run folder: {folder}", flush=True)
         return outcome

@@ -29,7 +29,7 @@ def main() -> None:
     given = parser.parse_args()
     settings = Settings(
         log=LogSettings(window_steps=2, warmup_steps=2),
-        checkpoint=CheckpointSettings(stop_seconds=given.stop_seconds),
+        checkpoint=CheckpointSettings(stop_margin_seconds=given.stop_seconds),
     )
     with hpc_dl.start(ExchangeSettings(engine=given.engine)) as session:
         model = torch.nn.Linear(4, 1)

@@ -126,3 +126,14 @@ def test_flags_without_a_recipe_are_answered(words: list[str]) -> None:
 def test_settings_built_in_python_are_checked_too() -> None:
     with pytest.raises(HpcDlError, match=r"optimizer\.momentum"):
         OptimizerSettings(momentum=-1)
+
+
+def test_old_names_of_settings_are_taken_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text('[checkpoint]\nlast = false\nstop_seconds = 7\n[task]\nafter = "a:b"\n')
+    settings = read_settings(str(path), ["--training.largest_batch", "true", "--checkpoint.stop_seconds=9"])
+    assert (settings.checkpoint.at_end, settings.checkpoint.stop_margin_seconds) == (False, 9)
+    assert (settings.task.on_finish, settings.training.find_largest_batch) == ("a:b", True)
+    told = capsys.readouterr().err
+    assert "warning: checkpoint.last is checkpoint.at_end now; the old name goes with version 0.3" in told
+    assert "training.largest_batch is training.find_largest_batch now" in told

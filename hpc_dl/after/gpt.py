@@ -55,7 +55,7 @@ def from_checkpoint(run_folder: Path) -> Gpt:
         raise HpcDlError(f"run {run_folder}", f"its model is {task.get('model')}", "name the run of a Gpt")
     paths = sorted((run_folder / "checkpoints").glob("step-*.pt"))
     if not paths:
-        raise HpcDlError(f"run {run_folder}", "no checkpoint in it", "train it with --checkpoint.last true")
+        raise HpcDlError(f"run {run_folder}", "no checkpoint in it", "train it with --checkpoint.at_end true")
     model = Gpt(**task.get("model_options", {}))
     model.load_state_dict(read(paths[-1])["states"]["model"])
     return model

@@ -54,7 +54,7 @@ class Payload:
             "task.model": task.model,
             "task.objective": task.objective,
             "task.loss": "" if task.objective else task.loss,
-            "task.after": task.after,
+            "task.on_finish": task.on_finish,
             "data.source": self.settings.data.source,
             "schedule.name": self.settings.schedule.name,
             "optimizer.name": self.settings.optimizer.name,

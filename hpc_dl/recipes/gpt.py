@@ -23,11 +23,11 @@ GPT = Settings(
         model_options={"size": "1m", "vocabulary": 256, "context": 128},
         loss="hpc_dl.models.gpt:next_token_loss",
         metrics=["hpc_dl.models.gpt:bits_per_token"],
-        after="hpc_dl.after.gpt:write_sample",
+        on_finish="hpc_dl.after.gpt:write_sample",
     ),
     data=DataSettings(source="hpc_dl.data.text:load", options={"length": 128}),
     training=TrainingSettings(steps=1500, global_batch=16, clip_norm=1.0, evaluate_every_epochs=0),
     optimizer=OptimizerSettings(name="adamw", learning_rate=0.002, betas=(0.9, 0.95), weight_decay=0.1),
     schedule=ScheduleSettings(scaling="none", warmup_steps=50, decay="cosine", final_fraction=0.1),
-    checkpoint=CheckpointSettings(last=True),
+    checkpoint=CheckpointSettings(at_end=True),
 )

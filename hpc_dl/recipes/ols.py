@@ -24,7 +24,7 @@ OLS = Settings(
         model="hpc_dl.models.ols:LinearRegression",
         loss="torch.nn.functional:mse_loss",
         metrics=["torch.nn.functional:mse_loss"],
-        after="hpc_dl.after.ols:compare_with_closed_form",
+        on_finish="hpc_dl.after.ols:compare_with_closed_form",
     ),
     data=DataSettings(source="hpc_dl.data.tables:diabetes", options={"dtype": "float64"}),
     training=TrainingSettings(steps=4000, global_batch=354, evaluate_every_epochs=1000),

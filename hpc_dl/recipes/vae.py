@@ -14,7 +14,7 @@ VAE = Settings(
         model="hpc_dl.models.vae:Vae",
         loss="hpc_dl.models.vae:negative_elbo",
         metrics=["hpc_dl.models.vae:negative_elbo"],
-        after="hpc_dl.after.vae:draw",
+        on_finish="hpc_dl.after.vae:draw",
     ),
     data=DataSettings(source="hpc_dl.data.digits:load", options={"form": "flat", "target": "input"}),
     training=TrainingSettings(epochs=150, local_batch=64, evaluate_every_epochs=30),

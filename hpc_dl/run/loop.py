@@ -241,7 +241,7 @@ class Loop:
         if agreed >= Wish.STOP_IN_TIME:
             self._stop = agreed
         asked = agreed == Wish.CHECKPOINT or due(checkpoint.every_steps, self.position.step)
-        if asked or self._stop or (checkpoint.last and self._at_last_step()):
+        if asked or self._stop or (checkpoint.at_end and self._at_last_step()):
             self.checkpoint()
             self._recorder.timer.restart()
 
@@ -253,7 +253,7 @@ class Loop:
         recorder, position = self._recorder, self.position
         recorder.settle()
         self._watch.request.agreed.set()  # nothing is left to agree on
-        if self._settings.checkpoint.last and self._written != position:
+        if self._settings.checkpoint.at_end and self._written != position:
             self.checkpoint()
         if self._session.rank == 0 and self._stop:
             how = "the same command" if self._settings.checkpoint.resume != "never" else "--checkpoint.resume auto"

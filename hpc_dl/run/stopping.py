@@ -69,7 +69,7 @@ class Watch:
         self._looked = now
         if self.request.asked:
             return Wish.STOP_ASKED
-        margin = self._settings.stop_seconds + 2 * self._longest_gap
+        margin = self._settings.stop_margin_seconds + 2 * self._longest_gap
         if self._job_end is not None and now > self._job_end - margin:
             return Wish.STOP_IN_TIME
         due = self._settings.every_minutes > 0 and now > self._saved + 60 * self._settings.every_minutes

@@ -15,8 +15,17 @@ from hpc_dl.settings.place import DeviceSettings, ExchangeSettings
 from hpc_dl.settings.records import CheckpointSettings, LogSettings
 from hpc_dl.settings.task import DataSettings, TaskSettings
 
+RENAMED = {
+    "checkpoint.last": "checkpoint.at_end",
+    "checkpoint.stop_seconds": "checkpoint.stop_margin_seconds",
+    "task.after": "task.on_finish",
+    "training.largest_batch": "training.find_largest_batch",
+}
+"""Names of version 0.1, which flags and files may still use until 0.3."""
+
 __all__ = [
     "OPTIMIZERS",
+    "RENAMED",
     "BestSettings",
     "CheckpointSettings",
     "DataSettings",

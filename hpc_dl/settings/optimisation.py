@@ -25,7 +25,7 @@ class TrainingSettings:
     """Samples per rank and step (weak scaling); null where global_batch is given."""
     global_batch: int | None = None
     """Samples per step over all ranks (strong scaling); overrides local_batch."""
-    largest_batch: bool = False
+    find_largest_batch: bool = False
     """Take the largest local batch that every rank's device holds (cuda, xpu), found at the start by trying."""
     accumulation: int = 1
     """Micro-steps per optimizer step; the batch of a rank is cut into so many parts, exchanged once."""
@@ -41,8 +41,8 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         sizes = ("epochs", "steps", "local_batch", "global_batch", "accumulation", "clip_norm")
         check(self, positive=sizes, not_negative=("evaluate_every_epochs",))
-        if self.largest_batch and self.global_batch is not None:
-            raise HpcDlError("training.largest_batch", "global_batch is given too", "leave one of the two out")
+        if self.find_largest_batch and self.global_batch is not None:
+            raise HpcDlError("training.find_largest_batch", "global_batch is given too", "leave one of the two out")
         if self.local_batch is None and self.global_batch is None:
             raise HpcDlError("training", "neither local_batch nor global_batch is given", "give one of the two")
 

@@ -36,16 +36,16 @@ class CheckpointSettings:
     """Write a checkpoint after so many steps; 0 for none."""
     every_minutes: float = 15.0
     """Write a checkpoint after so many minutes; 0 for none."""
-    stop_seconds: float = 60.0
+    stop_margin_seconds: float = 60.0
     """Stop, with a checkpoint, so long before the scheduler ends the job (HPC_DL_JOB_END), or earlier by the time that
     agreeing on it takes. What is left is for writing the checkpoint and the report."""
     keep: int = 2
     """How many checkpoints stay."""
-    last: bool = True
+    at_end: bool = True
     """Write one at the end of training."""
     resume: Literal["never", "auto", "must"] = "never"
     """auto continues from the newest whole checkpoint of the run's folder where there is one; must insists."""
 
     def __post_init__(self) -> None:
-        times = ("every_epochs", "every_steps", "every_minutes", "stop_seconds")
+        times = ("every_epochs", "every_steps", "every_minutes", "stop_margin_seconds")
         check(self, positive=("keep",), not_negative=times)

@@ -29,11 +29,13 @@ class TaskSettings:
     hooks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Import paths of what is called in the loop (docs/train.md), and options for each, such as
     {"hpc_dl.training.hooks:Ema": {"decay": 0.999}}."""
-    after: str = ""
+    on_finish: str = ""
     """Import path of a function called once after training as after(model, session, run_folder); empty for none."""
 
     def __post_init__(self) -> None:
-        check(self, import_paths=("model", "loss", *(name for name in ("objective", "after") if getattr(self, name))))
+        check(
+            self, import_paths=("model", "loss", *(name for name in ("objective", "on_finish") if getattr(self, name)))
+        )
 
 
 @dataclass(frozen=True)

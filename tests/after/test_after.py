@@ -106,6 +106,6 @@ def test_text_from_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.startswith("class ")
     (folder / "checkpoints").rename(folder / "elsewhere")
     assert gpt.main([str(folder)]) == 2
-    assert "--checkpoint.last true" in capsys.readouterr().err
+    assert "--checkpoint.at_end true" in capsys.readouterr().err
     assert gpt.main([str(tmp_path / "none")]) == 2
     assert "no such file" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def test_a_training_longer_than_its_job_is_finished_by_the_next_of_its_chain(log
         "60",
         "--log.window_steps",
         "2",
-        "--checkpoint.stop_seconds",
+        "--checkpoint.stop_margin_seconds",
         "275",
     ]
     done = login.run(*words, "--folder", "runs/long", "mnist_cnn", *slow, "--exchange.engine", "torch")

@@ -21,7 +21,7 @@ def test_a_recipe_is_named_after_itself_and_its_parts_exist(name: str) -> None:
     recipe = load(name)
     assert isinstance(recipe, Settings)
     assert recipe.name == name
-    for path in filter(None, (recipe.task.model, recipe.task.loss, recipe.task.after, recipe.data.source)):
+    for path in filter(None, (recipe.task.model, recipe.task.loss, recipe.task.on_finish, recipe.data.source)):
         module, value = path.split(":")
         assert callable(getattr(importlib.import_module(module), value)), path
 

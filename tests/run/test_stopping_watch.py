@@ -45,7 +45,7 @@ def test_no_checkpoint_is_due_where_none_is_asked_for() -> None:
 
 
 def test_training_stops_before_the_jobs_end_by_the_margin_and_the_time_an_agreement_takes() -> None:
-    watch, clock = _watch(job_end=START + 1000, stop_seconds=60)
+    watch, clock = _watch(job_end=START + 1000, stop_margin_seconds=60)
     for clock.now in (START + 100, START + 120, START + 130):  # 20 s between two looks, at most
         assert watch.wish() is Wish.GO_ON
     stops = [now for now in range(int(START) + 140, int(START) + 1000, 10) if _wish_at(watch, clock, now)]

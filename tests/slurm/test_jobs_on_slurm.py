@@ -76,7 +76,7 @@ def test_a_training_longer_than_its_job_is_finished_by_the_next_of_its_chain(
         "60",
         "--log.window_steps",
         "2",
-        "--checkpoint.stop_seconds",
+        "--checkpoint.stop_margin_seconds",
         "155",
     )
     words = ("--account", "m1234", "--minutes", "3", "--nodes", "1", "--ranks-per-node", "2", "--chain", "3")

@@ -56,7 +56,7 @@ def test_a_frozen_part_in_evaluation_mode_is_left_alone_over_epochs_and_evaluati
             f"{here}:Net",
             loss="torch.nn.functional:mse_loss",
             metrics=["torch.nn.functional:mse_loss"],
-            after=f"{here}:check",
+            on_finish=f"{here}:check",
         ),
         data=DataSettings(source=f"{here}:far_away"),
         training=TrainingSettings(epochs=2, local_batch=16),

@@ -76,7 +76,7 @@ def test_a_signal_stops_a_run_that_then_goes_on_as_if_it_had_not(
 def test_a_run_stops_before_its_job_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOPPING", "-1:0::0.05")
     environ = {"HPC_DL_JOB_END": str(time.time() + 4)}
-    outcome = train(replace(_in(tmp_path, stop_seconds=2), training=TrainingSettings(epochs=1000)), environ)
+    outcome = train(replace(_in(tmp_path, stop_margin_seconds=2), training=TrainingSettings(epochs=1000)), environ)
     assert (outcome.reason, outcome.why) == ("stopped", "the job is about to end")
     assert 1.5 < float(environ["HPC_DL_JOB_END"]) - time.time() < 3.9
     assert outcome.position.step > 1
@@ -92,13 +92,13 @@ def test_a_run_that_goes_on_behind_its_last_step_evaluates(tmp_path: Path) -> No
 
 def test_a_checkpoint_is_written_every_few_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOPPING", "-1:0::0.05")
-    train(_in(tmp_path, every_minutes=0.3 / 60, last=False, keep=100), {})
+    train(_in(tmp_path, every_minutes=0.3 / 60, at_end=False, keep=100), {})
     assert 2 <= len(Checkpoints(tmp_path, keep=100).paths()) <= 6
 
 
 def test_a_checkpoint_of_an_epochs_ragged_last_step_can_be_resumed(tmp_path: Path) -> None:
     ragged = TrainingSettings(epochs=1, local_batch=199)  # 1,438 samples are seven steps of 199 and one of 45
-    settings = replace(_in(tmp_path, every_steps=8, last=False), training=ragged)
+    settings = replace(_in(tmp_path, every_steps=8, at_end=False), training=ragged)
     train(settings, {})
     goes_on = replace(_in(tmp_path, resume="must"), training=replace(ragged, epochs=2))
     assert train(goes_on, {}).position == Position(step=16, epoch=2, epoch_samples=0, samples=2 * 1438)

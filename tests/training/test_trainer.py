@@ -69,11 +69,11 @@ def test_the_header_says_who_ran_what(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop_at_step", [8, 11])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path, stop_at_step: int) -> None:
     """To the bit, dropout included, whether it stopped at the end of an epoch or within one."""
-    last = replace(SMALL, checkpoint=CheckpointSettings(last=True))
+    last = replace(SMALL, checkpoint=CheckpointSettings(at_end=True))
     train(_in(tmp_path / "unbroken", last), {})
     cut = replace(last, training=replace(last.training, steps=stop_at_step))
     train(_in(tmp_path / "cut", cut), {})
-    train(_in(tmp_path / "cut", replace(last, checkpoint=CheckpointSettings(last=True, resume="must"))), {})
+    train(_in(tmp_path / "cut", replace(last, checkpoint=CheckpointSettings(at_end=True, resume="must"))), {})
     unbroken, resumed = (Checkpoints(tmp_path / name, keep=2).newest() for name in ("unbroken", "cut"))
     assert unbroken is not None
     assert resumed is not None
