@@ -16,7 +16,9 @@ from hpc_dl.bench.run import run
 from hpc_dl.bench.transports import Transport
 from hpc_dl.cluster.rank import RankRecord
 from hpc_dl.data.base import Arrays
+from hpc_dl.data.batch import Placement
 from hpc_dl.errors import HpcDlError
+from hpc_dl.training.objective import PairObjective
 
 
 class Alone(Transport):
@@ -85,7 +87,17 @@ def test_the_profile_of_a_model_holds_all_gradients_and_their_order() -> None:
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
     source = Arrays(torch.randn(32, 64), torch.randint(4, (32,)))
     found = profile(
-        Alone(), "mlp", model, nn.functional.cross_entropy, source, 16, device, 1e-3, Plan(seconds_per_size=0.0)
+        Alone(),
+        "mlp",
+        model,
+        PairObjective(nn.functional.cross_entropy),
+        source,
+        16,
+        device,
+        Placement(device.torch_device),
+        "fp32",
+        1e-3,
+        Plan(seconds_per_size=0.0),
     )
     assert found is not None
     parameters = [p.numel() for p in model.parameters()]
