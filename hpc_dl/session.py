@@ -14,6 +14,7 @@ Leaving the `with` block by an exception ends the job on all ranks and names thi
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import socket
 import sys
@@ -77,6 +78,10 @@ class Session:
     exchange: Exchange | None = None
     """Of the model that was distributed last."""
     _distributed: list[_Weak] = field(default_factory=list)
+    ends_with: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """What ends with the session, while the ranks can still talk."""
+    failed: bool = False
+    """Does the session end by an error?"""
 
     @property
     def rank(self) -> int:
@@ -153,6 +158,8 @@ class Session:
 
     def close(self) -> None:
         """Leave the other ranks in order."""
+        if not self.failed:
+            self.ends_with.close()
         self.engine.stop()
 
     def __enter__(self) -> Session:
@@ -162,6 +169,7 @@ class Session:
         if error is None or (isinstance(error, SystemExit) and not error.code):
             self.close()
         else:
+            self.failed = True
             fail(error, self.record, self.engine)
 
 
@@ -214,6 +222,7 @@ def _fail_on_uncaught(session: Session) -> None:
     usual = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
+        session.failed = True
         fail(error, session.record, session.engine)
         usual(kind, error, trace)
 

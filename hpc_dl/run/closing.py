@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Closes what a loop has left open: with its session, or at the end of the process."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import Callable
+
+from hpc_dl.session import Session
+
+
+def close_with(session: Session, close: weakref.WeakMethod[Callable[..., None]]) -> None:
+    """At the session's end, or the process's; of the latter nobody knows whether it was the loop's."""
+
+    def at_exit() -> None:
+        run = close()
+        if run is not None and not session.failed:
+            run("exited")
+
+    def at_close() -> None:
+        atexit.unregister(at_exit)
+        run = close()
+        if run is not None:
+            run()
+
+    atexit.register(at_exit)
+    session.ends_with.callback(at_close)
