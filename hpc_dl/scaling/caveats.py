@@ -12,6 +12,7 @@ from hpc_dl.scaling.comparable import name_some
 from hpc_dl.scaling.runs import label
 
 if TYPE_CHECKING:
+    from hpc_dl.scaling.efficiency import Size
     from hpc_dl.scaling.study import Findings
 
 Level = Literal["problem", "question", "remark"]
@@ -174,6 +175,23 @@ def _unaccounted(findings: Findings) -> Iterator[Note]:
             yield Note("question", f"The phases at {ranks:,} ranks miss {100 * found.unaccounted:.1f} % of the step.")
 
 
+def _exchange_unmeasured(findings: Findings) -> Iterator[Note]:
+    """A followed loop exchanges its gradients as it likes, and not all ways can be told from backward."""
+    sizes = [f"{p.size.world_size:,}" for p in findings.points if p.size.world_size > 1 and not _exchanged(p.size)]
+    if sizes:
+        yield Note(
+            "problem",
+            f"At ranks {name_some(sizes)} the exchange of gradients was not measured by itself: its time is in "
+            "backward or optimizer, and no communication or imbalance can be told from them.",
+        )
+
+
+def _exchanged(size: Size) -> bool:
+    """Has a phase of that name taken any time, or are there no phases?"""
+    windows = [window for measured in size.runs for window in measured.windows]
+    return any("exchange" not in window.phases or window.phases["exchange"].max > 0 for window in windows)
+
+
 def _stragglers(findings: Findings) -> Iterator[Note]:
     for found in findings.splits:
         slow = found.straggler
@@ -215,6 +233,7 @@ DOUBTS: tuple[Callable[[Findings], Iterator[Note]], ...] = (
     _unsteady_revision,
     _over_one,
     _clusters,
+    _exchange_unmeasured,
     _stragglers,
     _unaccounted,
     _smaller_batches,
