@@ -5,7 +5,8 @@
     mpiexec -n 2 python benchmarks/follow_overhead.py torch
 
 One model, one optimizer; every other turn of some steps is followed, with the log and no checkpoints. Quote the median
-of the ratios, turn by turn; on a machine that others use, too, that of the processor's time. The phases of the log are held against the loop's own clock around the same steps.
+of the ratios, turn by turn; on a machine that others use, too, that of the processor's time. The phases of the log are
+held against the loop's own clock around the same steps.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ FLOORS = {
     "run": 6,
     "training": 7,
     "after": 7,
+    "frameworks": 7,
     "train": 8,
     "bench": 8,
     "doctor": 8,
@@ -52,6 +53,9 @@ FREE_OF_TORCH = (
 ONLY_IN = {
     "horovod": {"comm/horovod.py", "comm/bf16.py"},
     "mpi4py": {"comm/mpi.py"},
+    "lightning": {"frameworks/lightning.py"},
+    "accelerate": {"frameworks/accelerate.py"},
+    "transformers": {"frameworks/transformers.py"},
     "intel_extension_for_pytorch": {"devices/ipex.py"},
     "matplotlib": {"scaling/report/plots.py", "scaling/report/svg.py", "after/vae.py"},
 }

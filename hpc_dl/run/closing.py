@@ -10,8 +10,12 @@ from collections.abc import Callable
 from hpc_dl.session import Session
 
 
-def close_with(session: Session, close: weakref.WeakMethod[Callable[..., None]]) -> None:
-    """At the session's end, or the process's; of the latter nobody knows whether it was the loop's."""
+def close_with(session: Session, close: weakref.WeakMethod[Callable[..., None]]) -> Callable[[], None]:
+    """At the session's end, or the process's; of the latter nobody knows whether it was the loop's.
+
+    Returns:
+        What is to be called when it is closed.
+    """
 
     def at_exit() -> None:
         run = close()
@@ -19,10 +23,10 @@ def close_with(session: Session, close: weakref.WeakMethod[Callable[..., None]])
             run("exited")
 
     def at_close() -> None:
-        atexit.unregister(at_exit)
         run = close()
         if run is not None:
             run()
 
     atexit.register(at_exit)
     session.ends_with.callback(at_close)
+    return lambda: atexit.unregister(at_exit)

@@ -30,26 +30,13 @@ from hpc_dl.run.closing import close_with
 from hpc_dl.run.folder import completed, run_folder
 from hpc_dl.run.resume import BATCH, Course
 from hpc_dl.run.seams import DDP, HOROVOD, Seams, exchanged_by
-from hpc_dl.run.states import Stateful
+from hpc_dl.run.states import Drawn, Stateful
 from hpc_dl.run.stopping import due
 from hpc_dl.run.telling import Number, Telling
 from hpc_dl.session import Session
 from hpc_dl.settings import Settings
 
 Item = TypeVar("Item")
-
-
-class Drawn:
-    """How many batches of the epoch the loop had drawn when its last step ended."""
-
-    def __init__(self) -> None:
-        self.batches = 0
-
-    def state_dict(self) -> dict[str, int]:
-        return {"batches": self.batches}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        self.batches = state["batches"]
 
 
 class Follow(Telling):
@@ -73,6 +60,8 @@ class Follow(Telling):
         seed: Seeds random numbers before each step, so that a resumed run draws those that an unbroken one does; by
             default they stay the loop's own.
         settings: `log`, `checkpoint`, `name` and `exchange.check_every_steps`.
+        on_stop: Called where the ranks have agreed to stop, and the log is closed, for a loop that leaves by itself; by
+            default it is left by SystemExit with code 0.
 
     Raises:
         HpcDlError: Settings differ between ranks; the newest checkpoint cannot be used; the optimizer has no hooks.
@@ -93,11 +82,12 @@ class Follow(Telling):
         resume: Literal["auto", "must", "never"] = "auto",
         seed: int | None = None,
         settings: Settings | None = None,
+        on_stop: Callable[[], None] | None = None,
     ) -> None:
         if hasattr(optimizer, "params_attr"):
             raise HpcDlError("following an optimizer of IPEX", "its steps call no hooks", "use hpc_dl.Run")
         self._drawn, self._reading, self._pending, self._closed = Drawn(), 0, False, False
-        self._seeded = seed is not None
+        self._seeded, self._on_stop = seed is not None, on_stop
         part = next((part for part in session.distributed if part.optimizer is optimizer), None)
         by = "hpc_dl" if part or session.world_size == 1 else exchanged_by(model, optimizer) or "unknown"
         bare = model.module if isinstance(model, DistributedDataParallel) else model
@@ -110,12 +100,12 @@ class Follow(Telling):
         super().__init__(session, state, settings, run_folder(settings, session), course, epochs, steps)
         self.open(optimizer, model.parameters(), by)
         self._compared = dict(model.named_parameters()) if by in (DDP, HOROVOD) else {}
-        self._seams = Seams(model, optimizer, self, backward_tells=part is None or session.world_size == 1)
-        self._stack.callback(self._seams.close)
+        self.seams = Seams(model, optimizer, self, backward_tells=part is None or session.world_size == 1)
+        self._stack.callback(self.seams.close)
         if part is not None:
-            part.exchange.lap = self._seams.lap
+            part.exchange.lap = self.seams.lap
             self._stack.callback(setattr, part.exchange, "lap", lambda phase: None)
-        close_with(session, weakref.WeakMethod(self.close))
+        self._stack.callback(close_with(session, weakref.WeakMethod(self.close)))
         self.begin_step()
         self._recorder.timer.restart()
 
@@ -130,7 +120,7 @@ class Follow(Telling):
         left = iter(batches(first)) if callable(batches) else itertools.islice(batches, first, None)
         for number in itertools.count(first):
             self._settle()
-            if self._at_last_step():
+            if self._at_last_step() or self._closed:
                 return
             if self._seeded:
                 self._seed_batch(number)
@@ -165,12 +155,14 @@ class Follow(Telling):
     def checkpoint(self) -> None:
         """Write one now. All ranks call it, between two steps; those that are due are written by themselves."""
         self._settle()
-        super().checkpoint()
+        if not self._closed:
+            super().checkpoint()
 
     def log_evaluation(self, metrics: dict[str, float], samples: int, seconds: float = 0.0) -> None:
         """Put into the log what an evaluation of all ranks' samples has found. All ranks call it."""
         self._settle()
-        super().log_evaluation(metrics, samples, seconds)
+        if not self._closed:
+            super().log_evaluation(metrics, samples, seconds)
 
     def close(self, reason: str = "finished") -> None:
         """Write the end of the log and the last checkpoint, and let go of the loop. All ranks call it."""
@@ -200,9 +192,9 @@ class Follow(Telling):
 
     # What follows is called by the seams.
 
-    def began(self) -> None:
+    def began(self, phase: str) -> None:
         """A step begins: what is due after the one before is done now."""
-        self.lap("input")
+        self.lap(phase)
         self._settle()
         if self._seeded:
             self._seed()
@@ -239,7 +231,9 @@ class Follow(Telling):
         self.begin_step()
         if self._stop:
             self.close()
-            raise Stopped
+            if self._on_stop is None:
+                raise Stopped
+            self._on_stop()
 
     def _ends_epoch(self) -> bool:
         """Known without `batches` only where somebody said how many steps there are."""

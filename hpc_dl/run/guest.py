@@ -87,7 +87,9 @@ def _engine() -> Engine:
     if "horovod.torch" in sys.modules and (horovod := importlib.import_module(OURS)).is_running():
         engine: Engine = horovod.HorovodGuest()
         return engine
-    return SingleEngine()
+    alone = SingleEngine()
+    alone.why = "one process"
+    return alone
 
 
 def _arrivals(record: RankRecord, device: devices.Device, engine: Engine) -> list[Arrival] | None:

@@ -32,8 +32,8 @@ class Listener(Protocol):
     def lap(self, phase: str) -> None:
         """A phase ends."""
 
-    def began(self) -> None:
-        """A step begins; all that belonged to the one before has been done."""
+    def began(self, phase: str) -> None:
+        """A step begins; all that belonged to the one before has been done. What lies between belongs to the phase."""
 
     def ended(self) -> None:
         """It is done."""
@@ -106,17 +106,20 @@ class Seams:
         model._compiled_call_impl = watched
         self._undo.append(lambda: setattr(model, "_compiled_call_impl", compiled))
 
-    def _begin(self) -> None:
-        self._within, self._waits, self._last = True, False, "input"
-        self._listener.began()
-
-    def _before_forward(self, *_: Any) -> None:
-        if not torch.is_grad_enabled():
-            return
-        if not self._within:
-            self._begin()
+    def forward_begins(self) -> None:
+        """For a loop that tells it itself, since it calls its model by another name."""
+        if not self._within and self._hooks:
+            self._begin("input")
         elif self._last != "forward":  # the next part of a batch, or a closure's next call
             self.lap("optimizer" if self._depth else "input")
+
+    def _begin(self, phase: str) -> None:
+        self._within, self._waits, self._depth, self._last = True, False, 0, "input"
+        self._listener.began(phase)
+
+    def _before_forward(self, *_: Any) -> None:
+        if torch.is_grad_enabled():
+            self.forward_begins()
 
     def _after_forward(self, _module: nn.Module, _arguments: Any, output: Any) -> None:
         if not torch.is_grad_enabled():
@@ -142,7 +145,7 @@ class Seams:
 
     def _before_optimizer(self, *_: Any) -> None:
         if not self._within:
-            self._begin()
+            self._begin("other")  # a closure computes all, or the model was not called: nobody knows what has passed
         elif self._depth == 0 and self._last in ("input", "forward"):  # no backward has spoken
             self.lap("backward")
         self._depth += 1  # some optimizers' steps call that of their base, which has the hooks, too

@@ -198,6 +198,18 @@ def test_a_closure_is_called_as_often_as_it_likes(session: hpc_dl.Session, tmp_p
     assert all(window.phases[name].mean > 0 for name in ("forward", "backward", "optimizer"))
 
 
+def test_a_model_that_is_called_by_another_name_has_no_made_up_split(session: hpc_dl.Session, tmp_path: Path) -> None:
+    model, optimizer = parts()
+    with hpc_dl.Follow(session, model, optimizer, global_batch=6, folder=tmp_path, settings=QUIET):
+        for number in range(4):
+            time.sleep(0.02)
+            model.forward(batch(number)).square().mean().backward()
+            optimizer.step()
+    for window in read_run(tmp_path).windows:
+        assert window.phases["other"].mean >= 0.02
+        assert window.phases["input"].mean == window.phases["forward"].mean == window.phases["backward"].mean == 0
+
+
 def test_of_two_optimizers_one_counts(session: hpc_dl.Session, tmp_path: Path) -> None:
     model, optimizer = parts()
     judge, other = parts()
@@ -281,6 +293,42 @@ def test_at_the_end_of_the_process_nobody_knows_whether_the_loop_was_done(tmp_pa
     assert read_run(tmp_path / "one").end.reason == "exited"
     assert start([sys.executable, "-c", PROGRAM, str(tmp_path / "two"), "fail"]).code == 1
     assert read_run(tmp_path / "two").end is None
+
+
+LINE = """
+import os, signal, sys, hpc_dl, torch
+model = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+run = hpc_dl.follow(model, optimizer, global_batch=1, folder=sys.argv[1])
+try:
+    while run.position.step < 10**9:
+        model(torch.ones(1, 2)).sum().mul(0).backward()
+        optimizer.step()
+        if run.position.step == 5:
+            os.kill(os.getpid(), signal.SIGUSR1)
+    print("never reached")
+except Exception:
+    print("no exception of this kind")
+finally:
+    print("and what the loop does at its end")
+"""
+
+
+def test_a_loop_that_says_nothing_else_is_left_by_the_exit_of_the_process(tmp_path: Path) -> None:
+    ended = start([sys.executable, "-c", LINE, str(tmp_path)])
+    assert ended.code == 0, ended.output
+    assert "with a checkpoint: a signal asked for it; the same command goes on" in ended.output
+    assert "and what the loop does at its end" in ended.output
+    assert "no exception" not in ended.output
+    assert "never reached" not in ended.output
+    assert read_run(tmp_path).end.reason == "stopped"
+
+
+def test_an_optimizer_that_calls_no_hooks_is_refused(session: hpc_dl.Session, tmp_path: Path) -> None:
+    model, optimizer = parts()
+    optimizer.params_attr = {}  # as those of IPEX have
+    with pytest.raises(HpcDlError, match="its steps call no hooks"):
+        hpc_dl.Follow(session, model, optimizer, global_batch=6, folder=tmp_path)
 
 
 RANKS = [sys.executable, "-m", "tests.run.followed"]
