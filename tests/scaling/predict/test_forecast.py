@@ -204,3 +204,11 @@ def test_the_command_validates_a_table_of_ones_own(tmp_path: Path, capsys: pytes
     assert "| all | 3 | 2 |" in capsys.readouterr().out
     points = json.loads((tmp_path / "v.json").read_text())["unseen_system"]["points"]
     assert all(point["low"] <= point["published"] <= point["high"] for point in points)
+
+
+def test_a_run_whose_exchange_was_not_measured_is_refused(tmp_path: Path) -> None:
+    """As of a followed loop that leaves its exchange to somebody who cannot be asked."""
+    header = synthetic.header(4, exchanged_by="unknown")
+    folder = synthetic.write(tmp_path, header, [1.0] * 20, split={**synthetic.SPLIT, "exchange": 0.0})
+    with pytest.raises(HpcDlError, match="its exchange of gradients, by unknown, was not measured"):
+        read_runs([folder])
