@@ -23,6 +23,8 @@ _PUBLIC = {
     "distribute": "hpc_dl.session",
     "Session": "hpc_dl.session",
     "Run": "hpc_dl.run.run",
+    "Follow": "hpc_dl.run.follow",
+    "follow": "hpc_dl.run.guest",
     "Settings": "hpc_dl.settings",
     "Trainer": "hpc_dl.training.trainer",
     "Objective": "hpc_dl.training.objective",

@@ -14,6 +14,7 @@ from hpc_dl.errors import HpcDlError, nearest
 
 COMMANDS = {
     "train": "train a recipe or your own model, on one process or under mpiexec and srun",
+    "run": "follow a script that trains by itself: its log, its step times, its end in time",
     "recipes": "list the recipes",
     "report": "scaling report of any number of runs",
     "export": "results of runs to TensorBoard, MLflow, W&B, CSV or Prometheus",

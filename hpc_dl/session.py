@@ -14,13 +14,13 @@ Leaving the `with` block by an exception ends the job on all ranks and names thi
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -32,8 +32,10 @@ from hpc_dl.cluster.rank import RankRecord, detect_rank
 from hpc_dl.cluster.variables import EXPECTED_WORLD_SIZE
 from hpc_dl.comm import mpi
 from hpc_dl.comm.arrivals import Arrival, compare_places
-from hpc_dl.comm.base import Engine, Work
+from hpc_dl.comm.base import Engine
 from hpc_dl.comm.failure import fail
+from hpc_dl.comm.parts import Distributed, Parts
+from hpc_dl.comm.streams import until_any_ends
 from hpc_dl.comm.wrap import Exchange, wrap
 from hpc_dl.data.batch import Placement
 from hpc_dl.data.loader import Batches, make_batches
@@ -43,17 +45,6 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
 
 Item = TypeVar("Item")
-
-
-class Distributed(NamedTuple):
-    """What was made data-parallel together."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    exchange: Exchange
-
-
-_Weak = tuple["weakref.ref[nn.Module]", "weakref.ref[torch.optim.Optimizer]", "weakref.ref[Exchange]"]
 
 
 @dataclass
@@ -68,7 +59,11 @@ class Session:
     environ: Mapping[str, str]
     exchange: Exchange | None = None
     """Of the model that was distributed last."""
-    _distributed: list[_Weak] = field(default_factory=list)
+    _parts: Parts = field(default_factory=Parts)
+    ends_with: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """What ends with the session, while the ranks can still talk."""
+    failed: bool = False
+    """Does the session end by an error?"""
 
     @property
     def rank(self) -> int:
@@ -88,15 +83,14 @@ class Session:
         `session.exchange.backward(loss, weight)` is exact for losses that average over `weight` things.
         """
         self.exchange = wrap(self.engine, model, optimizer, settings or ExchangeSettings())
-        self._distributed.append((weakref.ref(model), weakref.ref(optimizer), weakref.ref(self.exchange)))
+        self._parts.add(model, optimizer, self.exchange)
         self._count_steps(optimizer)
         return model, optimizer
 
     @property
     def distributed(self) -> list[Distributed]:
         """What was distributed and is still there, in that order."""
-        there = ((model(), optimizer(), exchange()) for model, optimizer, exchange in self._distributed)
-        return [Distributed(*part) for part in there if None not in part]  # type: ignore[arg-type]
+        return self._parts.there()
 
     def exchange_of(self, part: nn.Module | torch.optim.Optimizer) -> Exchange:
         """The gradient exchange of a model or optimizer, where several were distributed.
@@ -104,14 +98,7 @@ class Session:
         Raises:
             HpcDlError: It was not.
         """
-        for model, optimizer, exchange in reversed(self.distributed):
-            if part is model or part is optimizer:
-                return exchange
-        raise HpcDlError(
-            f"the exchange of this {type(part).__name__}",
-            "it is none of those that were distributed",
-            "call session.distribute(model, optimizer), and ask with one of the two",
-        )
+        return self._parts.exchange_of(part)
 
     def _count_steps(self, optimizer: torch.optim.Optimizer) -> None:
         """The engine knows the steps of the optimizer that has done most."""
@@ -128,20 +115,7 @@ class Session:
         All ranks get the same number. What others have left is not used. One batch is read ahead, while its question
         to the others ("do you have one?") travels.
         """
-        waiting = iter(batches)
-
-        def ask() -> tuple[list[Item], torch.Tensor, Work]:
-            item = list(itertools.islice(waiting, 1))
-            there = torch.tensor([float(len(item))])
-            return item, there, self.engine.reduce_async(there, "min", "until_any_ends")
-
-        item, there, work = ask()
-        work.wait()
-        while there.item():
-            current = item
-            item, there, work = ask()
-            yield from current
-            work.wait()
+        return until_any_ends(self.engine, batches)
 
     def loader(
         self,
@@ -184,6 +158,8 @@ class Session:
 
     def close(self) -> None:
         """Leave the other ranks in order."""
+        if not self.failed:
+            self.ends_with.close()
         self.engine.stop()
 
     def __enter__(self) -> Session:
@@ -193,6 +169,7 @@ class Session:
         if error is None or (isinstance(error, SystemExit) and not error.code):
             self.close()
         else:
+            self.failed = True
             fail(error, self.record, self.engine)
 
 
@@ -233,8 +210,7 @@ def start(
 def distribute(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Start a session with all defaults and make model and optimizer data-parallel in it, for loops that need no more.
 
-    An exception that nobody catches ends the job on all ranks. For the rank, the world size or other settings use
-    `start`.
+    An exception that nobody catches ends the job on all ranks. For the rank or other settings use `start`.
     """
     session = start()
     atexit.register(session.close)
@@ -245,6 +221,7 @@ def _fail_on_uncaught(session: Session) -> None:
     usual = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
+        session.failed = True
         fail(error, session.record, session.engine)
         usual(kind, error, trace)
 

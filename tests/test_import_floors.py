@@ -35,6 +35,7 @@ FLOORS = {
     "run": 6,
     "training": 7,
     "after": 7,
+    "frameworks": 7,
     "train": 8,
     "bench": 8,
     "doctor": 8,
@@ -60,6 +61,9 @@ FREE_OF_TORCH = (
 ONLY_IN = {
     "horovod": {"comm/horovod.py", "comm/bf16.py"},
     "mpi4py": {"comm/mpi.py"},
+    "lightning": {"frameworks/lightning.py"},
+    "accelerate": {"frameworks/accelerate.py"},
+    "transformers": {"frameworks/transformers.py"},
     "intel_extension_for_pytorch": {"devices/ipex.py"},
     "matplotlib": {"report/plots.py", "report/svg.py", "after/vae.py"},
 }

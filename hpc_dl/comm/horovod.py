@@ -8,7 +8,7 @@ exchange hands over flat buckets. The second takes the path of `bf16.py`: half t
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import horovod.torch as hvd
@@ -92,6 +92,35 @@ class HorovodEngine(Engine):
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
         return hvd.broadcast_object(value, root, name="broadcast")
+
+
+class HorovodGuest(HorovodEngine):
+    """Horovod as a script has started it; the script ends it, too."""
+
+    why = "as the script has started it, for the log and votes"
+
+    def start(self, record: RankRecord, device: Device, environ: Mapping[str, str], timeout_seconds: float) -> None:
+        self.rank, self.world_size = hvd.rank(), hvd.size()
+        self.backend = "mpi" if hvd.mpi_enabled() else "gloo"
+
+    def stop(self) -> None:
+        return None
+
+
+def is_running() -> bool:
+    """Has somebody started it?"""
+    return bool(hvd.is_initialized())
+
+
+def before_shutdown(action: Callable[[], None]) -> None:
+    """Call the action before the script ends Horovod."""
+    shutdown = hvd.shutdown
+
+    def shutdown_after() -> None:
+        action()
+        shutdown()
+
+    hvd.shutdown = shutdown_after
 
 
 def _limit_waiting(seconds: float) -> None:

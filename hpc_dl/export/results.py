@@ -109,7 +109,7 @@ def _of_window(window: Window) -> dict[str, float]:
     """Times are seconds per step; those of phases are means over the ranks."""
     terms: Mapping[str, float] = getattr(window, "terms", {})
     return {
-        "train/loss": window.loss,
+        **({} if window.loss is None else {"train/loss": window.loss}),
         **{f"terms/{name}": value for name, value in terms.items()},
         "train/learning_rate": window.learning_rate,
         "train/epoch": window.epoch,

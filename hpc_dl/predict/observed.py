@@ -86,6 +86,12 @@ def _observed(runs: Sequence[Run]) -> Observed:
     for run in runs:
         if any(set(COLUMNS[:-1]) - set(window.phases) for window in run.steady):
             raise HpcDlError(f"run {label(run)}", "its windows have no split into phases", "leave this run out")
+        if run.header.world_size > 1 and not any(window.phases["exchange"].max > 0 for window in run.steady):
+            raise HpcDlError(
+                f"run {label(run)}",
+                f"its exchange of gradients, by {run.header.exchanged_by}, was not measured apart from backward",
+                "leave this run out",
+            )
     rows = [_row(window) for run in runs for window in measure(run).windows]
     header = runs[0].header
     return Observed(header.world_size, header.nodes, header, np.array(rows))

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from hpc_dl.report import split_doubts
+from hpc_dl.report.note import Note
 from hpc_dl.runlog.records import Run
 from hpc_dl.scaling.comparable import name_some
 from hpc_dl.scaling.runs import label
@@ -14,11 +15,9 @@ from hpc_dl.scaling.runs import label
 if TYPE_CHECKING:
     from hpc_dl.report.study import Findings
 
-Level = Literal["problem", "question", "remark"]
 FEWEST_STEPS = 100
 """Steps per size that calls for computing time ask for; 50 to 100 steps are usual for warm-up alone."""
 FULL_BATCH = 0.95
-UNACCOUNTED = 0.02
 APART = 1.15
 """Repeats further apart than this are more than noise; on shared systems runs of one job fall into clusters 25 to 30 %
 apart (published examples)."""
@@ -26,14 +25,6 @@ LINEAR_LIMIT = 8192
 """Samples up to which plain SGD with a linearly scaled rate and warm-up kept the accuracy of ResNet-50 (Goyal et al.,
 Accurate, Large Minibatch SGD, 2017); optimizers with a rate per layer (LARS, LAMB) were made for more."""
 FEWEST_STEPS_PER_EPOCH = 50
-
-
-@dataclass(frozen=True)
-class Note:
-    """One doubt: a problem spoils a number, a question asks for a look, a remark says what was done."""
-
-    level: Level
-    text: str
 
 
 def caveats(findings: Findings) -> tuple[Note, ...]:
@@ -185,24 +176,6 @@ def _smaller_batches(findings: Findings) -> Iterator[Note]:
         )
 
 
-def _unaccounted(findings: Findings) -> Iterator[Note]:
-    for found in findings.splits:
-        if abs(found.unaccounted) > UNACCOUNTED:
-            ranks = found.size.world_size
-            yield Note("question", f"The phases at {ranks:,} ranks miss {100 * found.unaccounted:.1f} % of the step.")
-
-
-def _stragglers(findings: Findings) -> Iterator[Note]:
-    for found in findings.splits:
-        slow = found.straggler
-        if slow and slow.share >= 0.5:
-            yield Note(
-                "question",
-                f"Rank {slow.rank} is the slowest at {found.size.world_size:,} ranks in {100 * slow.share:.0f} % of "
-                f"the windows: {1000 * slow.seconds:.3g} ms a step beyond the mean, in {slow.phase}.",
-            )
-
-
 def _large_batch(findings: Findings) -> Iterator[Note]:
     header = findings.points[-1].size.header
     optimizer = str(header.settings.get("optimizer", {}).get("name", ""))
@@ -235,8 +208,9 @@ DOUBTS: tuple[Callable[[Findings], Iterator[Note]], ...] = (
     _unsteady_revision,
     _over_one,
     _clusters,
-    _stragglers,
-    _unaccounted,
+    split_doubts.exchange_unmeasured,
+    split_doubts.stragglers,
+    split_doubts.unaccounted,
     _smaller_batches,
     _large_batch,
     _jobs_not_covered,

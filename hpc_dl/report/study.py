@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hpc_dl.errors import HpcDlError
 from hpc_dl.predict.outlook import Outlook, look_ahead
-from hpc_dl.report.caveats import Note, caveats
+from hpc_dl.report.caveats import caveats
+from hpc_dl.report.note import Note
 from hpc_dl.scaling.comparable import Scaling, decide_scaling
 from hpc_dl.scaling.cost import Cost, Recommendation, cost, recommend
 from hpc_dl.scaling.differences import Environment, compare_environments

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
 from torch.nn import Parameter
 
 from hpc_dl import arguments
@@ -55,6 +56,7 @@ def open_sinks(
     parameters: Iterable[Parameter],
     epoch_samples: int,
     total_steps: int,
+    exchanged_by: str = "hpc_dl",
 ) -> list[Sink]:
     """On rank 0: the settings beside the log, the log and the screen, both with the header.
 
@@ -65,6 +67,7 @@ def open_sinks(
         parameters: Of all models.
         epoch_samples: Training samples of an epoch, 0 where nobody knows.
         total_steps: Of the run, 0 where nobody knows.
+        exchanged_by: Who averages the gradients.
     """
     if session.rank != 0 or session.arrivals is None:
         return []
@@ -84,6 +87,7 @@ def open_sinks(
         environ=session.environ,
         binding=binding.record(),
         epoch_samples=epoch_samples,
+        exchanged_by=exchanged_by,
     )
     log.write(header)
     print(
@@ -101,6 +105,7 @@ def open_sinks(
 def completed(
     settings: Settings,
     session: Session,
+    module: nn.Module,
     global_batch: int,
     epochs: int | None,
     steps: int | None,
@@ -108,7 +113,7 @@ def completed(
     resume: Literal["auto", "must", "never"],
 ) -> Settings:
     """The settings with what the loop says itself, as the log's header has them."""
-    model = type(session.distributed[0].model)
+    model = type(module)
     training = replace(settings.training, global_batch=global_batch, local_batch=None, epochs=epochs or 1, steps=steps)
     log = settings.log if folder is None else replace(settings.log, folder=str(folder))
     named = log.folder or session.environ.get(RUN_FOLDER)

@@ -40,6 +40,7 @@ def make_header(
     environ: Mapping[str, str],
     binding: Mapping[str, Any],
     epoch_samples: int = 0,
+    exchanged_by: str = "hpc_dl",
 ) -> Header:
     """The header; rank 0 calls it.
 
@@ -55,6 +56,7 @@ def make_header(
         environ: For the scheduler's job.
         binding: What ranks got, summarised.
         epoch_samples: Training samples in an epoch, for costs per epoch.
+        exchanged_by: Who averages the gradients.
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     ranks_on = Counter(place.host for place in places)
@@ -89,6 +91,7 @@ def make_header(
         binding=dict(binding),
         settings=asdict(settings),
         epoch_samples=epoch_samples,
+        exchanged_by=exchanged_by,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from hpc_dl.session import Distributed
+from hpc_dl.comm.parts import Distributed
 
 
 class Phases:

@@ -28,7 +28,7 @@ class _Lines:
         if isinstance(record, Window):
             mark = "  warm-up" if record.warmup else ""
             _say(
-                f"step {record.first_step + record.steps}{self._of}  epoch {record.epoch}  {_losses(record)}  "
+                f"step {record.first_step + record.steps}{self._of}  epoch {record.epoch}  {_losses(record)}"
                 f"{_speed(record):.0f} samples/s  rate {record.learning_rate:.3g}{mark}"
             )
         elif isinstance(record, Evaluation):
@@ -46,7 +46,7 @@ class _Bar:
 
     def write(self, record: Record) -> None:
         if isinstance(record, Window):
-            self._bar.set_postfix_str(f"{_losses(record)}, {_speed(record):.0f} samples/s", refresh=False)
+            self._bar.set_postfix_str(f"{_losses(record)}{_speed(record):.0f} samples/s", refresh=False)
             self._bar.update(record.steps)
         elif isinstance(record, Evaluation):
             self._bar.write(_metrics(record))
@@ -61,7 +61,8 @@ def _speed(window: Window) -> float:
 
 
 def _losses(window: Window) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in {"loss": window.loss, **window.terms}.items())
+    known = {**({} if window.loss is None else {"loss": window.loss}), **window.terms}
+    return "".join(f"{name} {value:.4f}  " for name, value in known.items())
 
 
 def _metrics(evaluation: Evaluation) -> str:

@@ -46,7 +46,7 @@ class Recorder:
         self._steps_done = 0
         """In this process: warm-up comes again after a restart."""
         self._window_steps = 0
-        self._window_samples = 0.0
+        self._window_samples, self._loss_samples = 0.0, 0.0
         self._loss_sum: Tensor | float = 0.0
         self._terms: dict[str, Tensor | float] | None = None
         self._last = (0, 0, 0.0)
@@ -57,16 +57,18 @@ class Recorder:
         step: int,
         epoch: int,
         samples: float,
-        loss_sum: Tensor | float,
+        loss_sum: Tensor | float | None,
         rate: float,
         terms: Mapping[str, Tensor | float] | None = None,
     ) -> None:
-        """Take in one step of this rank: its share of the samples, and the sums of their losses and other terms."""
-        self.timer.end_step()
+        """Take in one step of this rank, which the timer has ended: its share of the samples, and the sums of their
+        losses, None where nobody told them, and of other terms."""
         self._steps_done += 1
         self._window_steps += 1
         self._window_samples += samples
-        self._loss_sum = self._loss_sum + loss_sum
+        if loss_sum is not None:
+            self._loss_sum = self._loss_sum + loss_sum
+            self._loss_samples += samples
         self._add(terms or {})
         self._last = (step, epoch, rate)
         # The first step is a window of its own: it holds what is done once. No window is half warm-up.
@@ -123,14 +125,15 @@ class Recorder:
                 learning_rate=rate,
                 loss_sum=float(self._loss_sum),
                 terms={name: float(total) for name, total in (self._terms or {}).items()},
+                loss_samples=self._loss_samples,
             )
         )
-        self._window_steps, self._window_samples = 0, 0.0
+        self._window_steps, self._window_samples, self._loss_samples = 0, 0.0, 0.0
         self._loss_sum, self._terms = 0.0, dict.fromkeys(self._terms or {}, 0.0)
         self.timer.lap("other")  # the log's own cost counts, but not as input
 
     def _write_window(self, window: Window) -> None:
-        if not math.isfinite(window.loss):
+        if window.loss is not None and not math.isfinite(window.loss):
             raise HpcDlError(
                 f"training after step {window.first_step + window.steps}",
                 f"the mean loss of the steps from {window.first_step} on is {window.loss}",

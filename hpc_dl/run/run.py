@@ -17,22 +17,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from hpc_dl.comm import compare
 from hpc_dl.errors import HpcDlError
 from hpc_dl.run.folder import completed, run_folder
 from hpc_dl.run.loop import Loop
 from hpc_dl.run.resume import BATCH, Course
 from hpc_dl.run.states import Stateful
+from hpc_dl.run.telling import Telling
 from hpc_dl.session import Session
 from hpc_dl.settings import Settings
 
-Number = Tensor | float
 
-
-class Run(Loop):
+class Run(Telling, Loop):
     """What a loop needs besides its steps. All ranks make one, after all models are distributed.
 
     Args:
@@ -67,7 +63,9 @@ class Run(Loop):
     ) -> None:
         if not session.distributed:
             raise HpcDlError("Run", "no model is distributed", "call session.distribute(model, optimizer) before")
-        settings = completed(settings or Settings(), session, global_batch, epochs, steps, folder, resume)
+        settings = completed(
+            settings or Settings(), session, session.distributed[0].model, global_batch, epochs, steps, folder, resume
+        )
         compare.settings(session.engine, settings)
         course = Course({BATCH: global_batch}, global_batch, steps_per_epoch)
         super().__init__(session, state, settings, run_folder(settings, session), course, epochs, steps)
@@ -75,36 +73,3 @@ class Run(Loop):
     def __enter__(self) -> Run:
         super().__enter__()
         return self
-
-    def record(self, loss: Number, samples: float | None = None, **terms: Number) -> None:
-        """Tell the log the loss of this step, after its backward pass.
-
-        Args:
-            loss: Mean over this rank's samples, or over whatever it averages.
-            samples: How much this rank averaged over; by default its share of the global batch.
-            terms: Means over the same, by name, to be logged beside the loss; the same names on all ranks and in all
-                steps.
-        """
-        samples = self._samples if samples is None else float(samples)
-        sums = {name: _detached(term) * samples for name, term in terms.items()}
-        self.took(_detached(loss) * samples, samples, sums)
-
-    def evaluated(self, samples: int, **means: Number) -> dict[str, float]:
-        """Put an evaluation into the log. All ranks call it.
-
-        Args:
-            samples: How many this rank has evaluated.
-            means: Means over them, by name.
-
-        Returns:
-            The means over the samples of all ranks.
-        """
-        own = [float(samples), *(float(_detached(mean)) * samples if samples else 0.0 for mean in means.values())]
-        count, *sums = self._session.engine.reduce(torch.tensor(own, dtype=torch.float64), "sum", "evaluated").tolist()
-        found = {name: total / count if count else float("nan") for name, total in zip(means, sums, strict=True)}
-        self.log_evaluation(found, round(count))
-        return found
-
-
-def _detached(value: Number) -> Number:
-    return value.detach() if isinstance(value, Tensor) else value

@@ -76,3 +76,16 @@ class States:
                 f"{', '.join(sorted(self._parts))}",
                 "give the same names (the Trainer: the same schedule.name and task.hooks), or another folder",
             )
+
+
+class Drawn:
+    """How many batches of the epoch the loop had drawn when its last step ended."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"batches": self.batches}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        self.batches = state["batches"]

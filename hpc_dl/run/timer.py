@@ -28,6 +28,8 @@ class StepTimer:
 
     def restart(self) -> None:
         """Forget the time since the last lap: it belonged to no step (an evaluation, a checkpoint)."""
+        if self._marks and self._marks[-1][0] == RESTART:
+            self._marks.pop()
         self._marks.append((RESTART, self._device.mark()))
 
     def lap(self, phase: str) -> None:
@@ -40,13 +42,16 @@ class StepTimer:
         self._marks.append((STEP_END, self._marks[-1][1]))
 
     def take(self) -> tuple[dict[str, float], list[float]]:
-        """Seconds per phase, and per step, since the last call. Waits for the device."""
+        """Seconds per phase, and per step, of the steps that have ended since the last call. Waits for the device."""
         self._device.synchronize()
+        ends = [number for number, (label, _) in enumerate(self._marks) if label == STEP_END]
+        ended = ends[-1] + 1 if ends else 1
+        marks, ahead = self._marks[:ended], self._marks[ended:]
         phases = dict.fromkeys(PHASES, 0.0)
         steps: list[float] = []
         step_seconds = 0.0
-        _, earlier = self._marks[0]
-        for label, mark in self._marks[1:]:
+        _, earlier = marks[0]
+        for label, mark in marks[1:]:
             if label == STEP_END:
                 steps.append(step_seconds)
                 step_seconds = 0.0
@@ -55,5 +60,5 @@ class StepTimer:
                 phases[label] += passed
                 step_seconds += passed
             earlier = mark
-        self._marks = [(RESTART, earlier)]
+        self._marks = [(RESTART, earlier), *ahead]
         return phases, steps

@@ -42,6 +42,13 @@ class LocalWindow:
     """Sum of the losses of this rank's samples."""
     terms: dict[str, float] = field(default_factory=dict)
     """Such sums of further quantities; the same names on all ranks."""
+    loss_samples: float | None = None
+    """Of how many of this rank's samples the loss is known; None for all."""
+
+    @property
+    def known(self) -> float:
+        """This rank's samples whose loss is in the sum."""
+        return self.samples if self.loss_samples is None else self.loss_samples
 
 
 class Reduction:
@@ -49,7 +56,7 @@ class Reduction:
 
     def __init__(self, engine: Engine, windows: Sequence[LocalWindow], wish: int = 0) -> None:
         self._windows, self._world_size = windows, engine.world_size
-        sums = [[*_quantities(w), *w.terms.values(), w.samples, w.loss_sum] for w in windows]
+        sums = [[*_quantities(w), *w.terms.values(), w.samples, w.known, w.loss_sum] for w in windows]
         self._sums = torch.tensor(sums, dtype=torch.float64)
         ticks = [[round(value / TICK_SECONDS) for value in _quantities(window)] for window in windows]
         extremes = [
@@ -83,19 +90,20 @@ class Reduction:
             )
             for number, quantity in enumerate(QUANTITIES)
         }
-        samples, terms = max(1.0, sums[-2]), sums[len(QUANTITIES) : -2]
+        samples, known, loss_sum = sums[-3:]
+        terms = sums[len(QUANTITIES) : -3]
         return Window(
             first_step=window.first_step,
             steps=len(window.step_seconds),
             warmup=window.warmup,
             epoch=window.epoch,
-            samples=round(sums[-2]),
+            samples=round(samples),
             seconds=spreads.pop("seconds"),
             phases=spreads,
             step_seconds=window.step_seconds,
             learning_rate=window.learning_rate,
-            loss=sums[-1] / samples,
-            terms={name: total / samples for name, total in zip(window.terms, terms, strict=True)},
+            loss=loss_sum / known if known else None,
+            terms={name: total / known for name, total in zip(window.terms, terms, strict=True) if known},
         )
 
 

@@ -56,6 +56,9 @@ def _demanded(item: Field[Any]) -> bool:
 def _conversion(wanted: Any) -> tuple[tuple[type[Any], ...], Conversion]:
     """The types JSON may give for `wanted`, compared exactly (True is no number), and the way from there."""
     origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+    if type(None) in inner:
+        types, convert = _conversion(next(kind for kind in inner if kind is not type(None)))
+        return (*types, type(None)), convert and (lambda value: None if value is None else convert(value))
     if isinstance(wanted, type) and is_dataclass(wanted):
         return (dict,), partial(build, wanted)
     if origin is tuple:

@@ -82,6 +82,8 @@ class Header:
     """The effective settings of the run."""
     epoch_samples: int = 0
     """Training samples in an epoch; 0 where that is not known."""
+    exchanged_by: str = "hpc_dl"
+    """Who averages the gradients, where hpc_dl only follows a loop: DistributedDataParallel, Horovod, or unknown."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ class Window:
     """Rank 0's step times, one per step: for their spread and autocorrelation."""
     learning_rate: float
     """At the last step of the window."""
-    loss: float
-    """Mean over the samples of the window and all ranks."""
+    loss: float | None
+    """Mean over the samples of the window and all ranks, of those steps whose loss was told; null where none was."""
     terms: dict[str, float] = field(default_factory=dict)
     """Such means of the parts of the loss and of whatever else a step tells, by name."""
 
@@ -127,7 +129,8 @@ class End:
 
     kind: ClassVar[str] = "end"
     reason: str
-    """finished, or stopped: before its end, with a checkpoint."""
+    """finished; stopped: before its end, because a signal or the job's end asked for it; exited: the process ended, and
+    nobody said whether that was the end."""
     steps: int
     samples: int
     seconds: float

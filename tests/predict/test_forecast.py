@@ -197,3 +197,11 @@ def test_the_command_says_where_validation_went(capsys: pytest.CaptureFixture[st
     for words in (["--validate"], ["--validate", "mine.csv", "--folds", "5"], ["--folds", "5", "--validate=mine.csv"]):
         assert main(["predict", *words]) == 2
         assert "python -m benchmarks.published [TABLE]" in capsys.readouterr().err
+
+
+def test_a_run_whose_exchange_was_not_measured_is_refused(tmp_path: Path) -> None:
+    """As of a followed loop that leaves its exchange to somebody who cannot be asked."""
+    header = synthetic.header(4, exchanged_by="unknown")
+    folder = synthetic.write(tmp_path, header, [1.0] * 20, split={**synthetic.SPLIT, "exchange": 0.0})
+    with pytest.raises(HpcDlError, match="its exchange of gradients, by unknown, was not measured"):
+        read_runs([folder])

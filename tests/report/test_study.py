@@ -240,3 +240,17 @@ def test_numbers_in_json_are_those_of_the_table() -> None:
     assert sum(value for key, value in size.items() if key.startswith("lost_to_")) == pytest.approx(0.1)
     assert len(plain["runs"]) == 10
     assert plain["shared"]["model"] == "hpc_dl.models.mnist_cnn:MnistCnn"
+
+
+def test_an_exchange_that_was_not_measured_is_no_free_one() -> None:
+    """As of a followed loop whose gradients somebody else averages."""
+
+    def within_backward(run: Run) -> Run:
+        nothing = synthetic.even(0.0)
+        windows = [replace(window, phases={**window.phases, "exchange": nothing}) for window in run.windows]
+        return replace(run, windows=tuple(windows))
+
+    assert "At ranks 4, 8 the exchange of gradients was not measured" in texts(
+        make({1: 1.0, 4: 1.0, 8: 0.9}, change=within_backward), "problem"
+    )
+    assert "the exchange of gradients" not in texts(make({1: 1.0, 4: 1.0}), "problem")
