@@ -29,7 +29,8 @@ from hpc_dl.data.base import Arrays, Data, Pair
 from hpc_dl.data.sharding import Indices
 from hpc_dl.run.recorder import Recorder
 from hpc_dl.run.stopping import Watch
-from hpc_dl.runlog.records import PHASES, LogWriter, Window, from_line
+from hpc_dl.runlog.records import PHASES, Window, from_line
+from hpc_dl.runlog.sinks import LogWriter
 from hpc_dl.session import Session
 from hpc_dl.settings import DeviceSettings, ExchangeSettings, LogSettings, Settings, TrainingSettings
 from hpc_dl.training.trainer import Trainer

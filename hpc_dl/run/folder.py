@@ -19,7 +19,8 @@ from hpc_dl.devices.binding_report import judge
 from hpc_dl.errors import HpcDlError
 from hpc_dl.run import progress
 from hpc_dl.run.header import make_header
-from hpc_dl.runlog.records import LOG_NAME, LogWriter, Sink
+from hpc_dl.runlog.records import LOG_NAME
+from hpc_dl.runlog.sinks import LogWriter, Sink
 from hpc_dl.session import Session
 from hpc_dl.settings import Settings
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal
 
-from hpc_dl.runlog.records import Evaluation, Record, Sink, Window
+from hpc_dl.runlog.records import Evaluation, Record, Window
+from hpc_dl.runlog.sinks import Sink
 
 Style = Literal["auto", "bar", "lines", "none"]
 

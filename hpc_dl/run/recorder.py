@@ -14,7 +14,8 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.run.stopping import Watch
 from hpc_dl.run.timer import StepTimer
 from hpc_dl.run.windows import LocalWindow, WindowStream
-from hpc_dl.runlog.records import Evaluation, Record, Sink, Window
+from hpc_dl.runlog.records import Evaluation, Record, Window
+from hpc_dl.runlog.sinks import Sink
 from hpc_dl.settings import LogSettings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from hpc_dl.errors import HpcDlError
 from hpc_dl.runlog.fields import build
@@ -166,28 +166,6 @@ def from_line(line: str) -> Record:
     if isinstance(record, Window) and not (record.steps > 0 and 0 < record.seconds.max < math.inf):
         raise ValueError(f"window: {record.steps} steps in {record.seconds.max} seconds")
     return record
-
-
-class Sink(Protocol):
-    """Where the records of a run go; on rank 0."""
-
-    def write(self, record: Record) -> None: ...
-    def close(self) -> None: ...
-
-
-class LogWriter:
-    """Appends records to a run's log; each line is flushed, so what was written survives a kill."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / LOG_NAME).open("a", encoding="utf-8")
-
-    def write(self, record: Record) -> None:
-        self._file.write(to_line(record) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from hpc_dl.runlog.records import LOG_NAME, End, Evaluation, Header, LogWriter, Record, Window, to_line
+from hpc_dl.runlog.records import LOG_NAME, End, Evaluation, Header, Record, Window, to_line
+from hpc_dl.runlog.sinks import LogWriter
 from tests.scaling import synthetic
 
 STARTED = 1795860000

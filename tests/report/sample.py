@@ -24,7 +24,8 @@ from hpc_dl.predict.nccl import Fabric
 from hpc_dl.predict.network import NcclNetwork
 from hpc_dl.predict.overlap import uniform_buckets
 from hpc_dl.predict.step import Habits, Workload, exchange_seconds
-from hpc_dl.runlog.records import End, Evaluation, Header, LogWriter, Spread, Window
+from hpc_dl.runlog.records import End, Evaluation, Header, Spread, Window
+from hpc_dl.runlog.sinks import LogWriter
 from tests.scaling import synthetic
 
 RANKS = (4, 8, 16, 32, 64, 128)

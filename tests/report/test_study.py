@@ -16,7 +16,8 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.report import data, markdown, verdict
 from hpc_dl.report.proposal import proposal
 from hpc_dl.report.study import Question, Study, build_study, read_study
-from hpc_dl.runlog.records import Evaluation, LogWriter, Run
+from hpc_dl.runlog.records import Evaluation, Run
+from hpc_dl.runlog.sinks import LogWriter
 from hpc_dl.scaling.runs import Collection
 from tests.scaling import synthetic
 

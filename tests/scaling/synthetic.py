@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpc_dl.runlog.records import End, Header, LogWriter, Record, Run, Spread, Window
+from hpc_dl.runlog.records import End, Header, Record, Run, Spread, Window
+from hpc_dl.runlog.sinks import LogWriter
 
 SPLIT = {"input": 0.02, "forward": 0.28, "backward": 0.55, "exchange": 0.1, "optimizer": 0.04, "other": 0.01}
 
