@@ -156,10 +156,10 @@ def build_task(settings: Settings, session: Session) -> Task:
 
 def _objective_and_metrics(settings: Settings) -> tuple[Objective, dict[str, Metric]]:
     task = settings.task
+    found = metrics.find(task.metric_names)
     if task.objective:
-        return Objective(_made(task.objective, "task.objective")), metrics.find(task.metrics or [])
-    default = ["accuracy"] if task.metrics is None else task.metrics
-    return PairObjective(_made(task.loss, "task.loss")), metrics.find(default)
+        return Objective(_made(task.objective, "task.objective")), found
+    return PairObjective(_made(task.loss, "task.loss")), found
 
 
 def _made(path: str, setting: str) -> Callable[..., object]:

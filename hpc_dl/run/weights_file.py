@@ -18,9 +18,6 @@ from hpc_dl.export.files import library
 from hpc_dl.run.checkpoint import FOLDER, Checkpoints, DamagedError, Position, read
 from hpc_dl.runlog.records import LOG_NAME, Header, read_parts
 
-ABOUT = ("version", "position", "order")
-"""What stands beside the states in a checkpoint."""
-
 
 @dataclass(frozen=True)
 class Found:
@@ -29,12 +26,6 @@ class Found:
     path: Path
     position: Position
     states: Mapping[str, Mapping[str, Any]]
-
-
-def states_of(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The states in a checkpoint by name (model, optimizer ...), whether they stand together or each by itself."""
-    states = content.get("states") or {name: value for name, value in content.items() if name not in ABOUT}
-    return {name: state for name, state in states.items() if isinstance(state, Mapping)}
 
 
 def find(place: Path) -> Found:
@@ -56,7 +47,9 @@ def find(place: Path) -> Found:
 
 
 def _found(path: Path, content: Mapping[str, Any]) -> Found:
-    return Found(path, Position(**content["position"]), states_of(content))
+    return Found(
+        path, Position(**content["position"]), {n: s for n, s in content["states"].items() if isinstance(s, Mapping)}
+    )
 
 
 def tensors_in(state: Any) -> Iterator[Tensor]:

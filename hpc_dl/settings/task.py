@@ -33,9 +33,15 @@ class TaskSettings:
     """Import path of a function called once after training as after(model, session, run_folder); empty for none."""
 
     def __post_init__(self) -> None:
-        check(
-            self, import_paths=("model", "loss", *(name for name in ("objective", "on_finish") if getattr(self, name)))
-        )
+        given = (name for name in ("objective", "on_finish") if getattr(self, name))
+        check(self, import_paths=("model", "loss", *given))
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The metrics, those by default included."""
+        if self.metrics is not None:
+            return self.metrics
+        return [] if self.objective else ["accuracy"]
 
 
 @dataclass(frozen=True)

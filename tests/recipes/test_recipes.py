@@ -31,7 +31,7 @@ def test_its_docstring_states_command_time_and_metric(name: str) -> None:
     stated, recipe = expectation(name), load(name)
     assert re.match(r"[\d.]+ s ", stated.time)
     assert stated.bound > 0
-    metrics = {metric.rpartition(":")[2] for metric in recipe.task.metrics}
+    metrics = {metric.rpartition(":")[2] for metric in recipe.task.metric_names}
     assert stated.metric in metrics | {"parameters"}
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from torch import nn
 from hpc_dl import cli
 from hpc_dl.recipes import mnist_cnn
 from hpc_dl.run.checkpoint import Checkpoints, Position
-from hpc_dl.run.weights_file import states_of
 from hpc_dl.settings import CheckpointSettings, DeviceSettings, LogSettings
 from hpc_dl.train import train
 
@@ -33,7 +32,7 @@ def checkpoint(command: str, place: Path, *words: str) -> int:
 
 def written(folder: Path, **states: Any) -> Path:
     """A run folder with one checkpoint."""
-    Checkpoints(folder, keep=3).write(POSITION, **states)
+    Checkpoints(folder, keep=3).write(POSITION, states)
     return folder
 
 
@@ -69,7 +68,7 @@ def test_weights_and_where_they_come_from_are_in_the_file(run: Path, tmp_path: P
     output = tmp_path / "model.safetensors"
     (path,) = (run / "checkpoints").iterdir()
     assert checkpoint("export", path, "--output", str(output)) == 0
-    trained = states_of(torch.load(path, weights_only=True))["model"]
+    trained = torch.load(path, weights_only=True)["states"]["model"]
     weights = load_file(output)
     assert set(weights) == set(trained)
     assert all(torch.equal(weights[name], trained[name]) for name in trained)
@@ -93,25 +92,21 @@ def test_show_says_what_a_checkpoint_holds(run: Path, capsys: pytest.CaptureFixt
 
 
 MODEL = {"weight": torch.arange(6.0).view(2, 3)}
-LAYOUTS = {
-    "each by itself": {"model": MODEL, "optimizer": {"state": {}}, "scaler": {}, "order": {"global batch": 8}},
-    "together": {"states": {"model": MODEL, "optimizer": {"state": {}}, "scaler": {}}, "order": {"global batch": 8}},
-}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_both_layouts_of_checkpoints_are_read(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_of_version_1_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They had the states of the Trainer beside the position."""
     monkeypatch.chdir(tmp_path)
-    folder = written(tmp_path / "run", **LAYOUTS[layout])
-    (path,) = Checkpoints(folder, 1).paths()
-    assert set(states_of(torch.load(path, weights_only=True))) == {"model", "optimizer", "scaler"}
-    assert checkpoint("export", folder) == 0
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    states = {"model": MODEL, "optimizer": {"state": {}}, "scaler": {}, "order": {"global batch": 8}}
+    torch.save({"version": 1, "position": asdict(POSITION), **states}, "run/checkpoints/step-00000007.pt")
+    assert checkpoint("export", Path("run")) == 0
     assert torch.equal(load_file("model.safetensors")["weight"], MODEL["weight"])
 
 
 def test_another_state_is_exported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert checkpoint("export", written(tmp_path, states={"critic": MODEL, "actor": {}}), "--state", "critic") == 0
+    assert checkpoint("export", written(tmp_path, **{"critic": MODEL, "actor": {}}), "--state", "critic") == 0
     assert list(load_file("critic.safetensors")) == ["weight"]
 
 
