@@ -47,9 +47,8 @@ def find(place: Path) -> Found:
 
 
 def _found(path: Path, content: Mapping[str, Any]) -> Found:
-    return Found(
-        path, Position(**content["position"]), {n: s for n, s in content["states"].items() if isinstance(s, Mapping)}
-    )
+    states = {name: state for name, state in content["states"].items() if isinstance(state, Mapping)}
+    return Found(path, Position(**content["position"]), states)
 
 
 def tensors_in(state: Any) -> Iterator[Tensor]:

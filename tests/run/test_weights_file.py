@@ -160,7 +160,7 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytes
 
 def test_a_damaged_one_is_named_and_left_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path, model=MODEL)
-    damaged = Checkpoints(tmp_path, keep=3).write(replace(POSITION, step=9), model=MODEL)
+    damaged = Checkpoints(tmp_path, keep=3).write(replace(POSITION, step=9), {"model": MODEL})
     damaged.write_bytes(damaged.read_bytes()[:-100])
     assert checkpoint("show", tmp_path) == 0
     printed = capsys.readouterr()
