@@ -28,7 +28,7 @@ def _row(trials: Trials, ranks: int, engine: str) -> Row:
         return Row(what, "not shown", several.failure)
     last, cut = trials.small.steps, trials.small.cut
     if len({witness["checksum"] for witness in several.witnesses}) > 1:
-        return Row(what, "not shown", "ranks end at parameters that differ from each other: something acts by rank")
+        return Row(what, "not shown", "Ranks end at parameters that differ from each other: something acts by rank")
     moved = between(one.parameters(last), one.parameters(cut)).value
     parameters = between(several.parameters(last), one.parameters(last))
     largest = parameters | of_losses(several.log, one.log)
@@ -40,12 +40,12 @@ def _judged(trials: Trials, one: Trial, several: Trial, largest: Largest, moved:
     if largest.value > SAME:
         if one.drawn:
             return "cannot be shown", (
-                f"random numbers are drawn that could not be switched off, by {one.drawn}: ranks draw others than one "
+                f"Random numbers are drawn that could not be switched off, by {one.drawn}: ranks draw others than one "
                 "process. Switch them off by an option of your own, and prove it again"
             )
-        return "not shown", f"the largest is in {largest.where}. {_hints(several)}"
+        return "not shown", f"The largest is in {largest.where}. {_hints(several)}"
     if moved < MOVED:
-        return "cannot be shown", f"parameters move by {moved:.0e} only; give a larger rate or more --steps"
+        return "cannot be shown", f"Parameters move by {moved:.0e} only; give a larger rate or more --steps"
     how = f"{trials.differs_when_plain}: " if trials.differs_when_plain else ""
     exact = f"{how}parameters, and losses in the log, are the same; parameters moved by {moved:.0e} after the cut"
     if trials.local_batch_norms:
@@ -78,5 +78,5 @@ def _hints(several: Trial) -> str:
     if said := several.said("warning: task."):
         hints.append(f"At the start it said: {said}.")
     if apart := apart_in_training(several):
-        hints.append(f"buffers differ between ranks while they train ({', '.join(apart)}); do they feed forward?")
+        hints.append(f"Buffers differ between ranks while they train ({', '.join(apart)}); do they feed forward?")
     return " ".join(hints) or "Look for what acts by rank: the loss's weights, hooks, the environment"

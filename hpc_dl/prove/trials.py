@@ -207,10 +207,10 @@ def _messages(folder: Path) -> Iterator[str]:
     lines = _lines(folder)
     for line, after in zip(lines, [*lines[1:], ""], strict=True):
         if line.startswith(SAID):
-            yield "\n".join([line.removeprefix(SAID), *([after.strip()] if "What to do" in after else [])])
+            yield line.removeprefix(SAID) + (f". {after.strip()}" if "What to do" in after else "")
 
 
 def _lines(folder: Path) -> list[str]:
     """Of a trial's output, without the rank that launchers put before each."""
     text = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
-    return [re.sub(r"^(\[\d+\]|\d+:) ", "", line) for line in text.splitlines()]
+    return [re.sub(r"^(\[\d+\]|\d+:) |\[\d+\] ?$", "", line) for line in text.splitlines()]

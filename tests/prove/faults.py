@@ -139,14 +139,18 @@ class Forgetful(Network):
 
 
 class RateOfRank:
-    """Lowers the rate on rank 1."""
+    """Lowers the rate on rank 1, after the last step in which a training of six compares its ranks by itself."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, session: Session) -> None:
         self._optimizer, self._rank = optimizer, session.rank
 
     def on_step(self, step: int) -> None:
-        for group in self._optimizer.param_groups:
-            group["initial_lr"] = group["lr"] = 0.05 / (1 + self._rank)
-            if self._rank:
-                for parameter in group["params"]:
-                    parameter.data.mul_(1 - 1e-6)
+        if step >= 4 and self._rank == 1:
+            for group in self._optimizer.param_groups:
+                group["initial_lr"] = 0.04
+
+
+def schedule_of_rank(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """Lower rates on higher ranks, from the beginning."""
+    rank = detect_rank(environment()).rank
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + rank))

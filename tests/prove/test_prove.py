@@ -107,9 +107,17 @@ def test_dropout_seeded_alike_on_all_ranks_is_found(tmp_path: Path) -> None:
     assert "ranks 0 and 1 draw the same numbers (bernoulli_" in row["why"]
 
 
-def test_a_hook_that_acts_by_rank_is_found(tmp_path: Path) -> None:
-    code, (row,) = prove(tmp_path, "rows.toml", "numbers", "--task.hooks", json.dumps({f"{FAULTS}:RateOfRank": {}}))
+def test_a_hook_that_acts_by_rank_is_found_where_the_training_says_nothing(tmp_path: Path) -> None:
+    hooks = json.dumps({f"{FAULTS}:RateOfRank": {}})
+    code, (row,) = prove(tmp_path, "rows.toml", "numbers", "--task.hooks", hooks)
     assert (code, row["verdict"]) == (1, "not shown")
+    assert "ranks end at parameters that differ" in row["why"].lower()
+
+
+def test_a_schedule_by_rank_ends_the_trial_whose_message_is_told(tmp_path: Path) -> None:
+    code, rows = prove(tmp_path, "rows.toml", "numbers,buffers", "--schedule.name", f"{FAULTS}:schedule_of_rank")
+    assert (code, verdicts(rows)) == (1, ["not shown", "cannot be shown"])
+    assert all("the same model on all ranks after step 1" in row["why"] for row in rows)
 
 
 def test_a_buffer_of_the_ranks_own_samples_that_feeds_forward_is_found(tmp_path: Path) -> None:
