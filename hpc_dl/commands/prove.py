@@ -30,30 +30,31 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
     ranks = _numbers(chosen.ranks)
     size = small(settings, ranks, chosen.steps)
     engines, only = engines_of(chosen.engines), named(chosen.only)
-    with _folder(chosen.output) as folder:
-        trials = Trials(size, ranks, engines, folder / "trials", environ, chosen.minutes, _say)
-        title = f"What is shown of {settings.name}"
+    title = f"What is shown of {settings.name}"
+    with _trials_folder(chosen.output, chosen.keep) as folder:
+        trials = Trials(size, ranks, engines, folder, environ, chosen.minutes, _say)
         print("\n".join([title, *(f"  {note}" for note in size.notes())]), flush=True)
         rows = []
         for row in prove(trials, only):
             rows.append(row)
             print(shown.to_text(row), flush=True)
-        if chosen.output:
-            shown.write(folder, title, size.notes(), rows)
-            print(f"written: {folder / shown.JSON_NAME}, {folder / shown.MARKDOWN_NAME}")
+    if chosen.output:
+        print("written: " + ", ".join(map(str, shown.write(Path(chosen.output), title, size.notes(), rows))))
     return shown.exit_code(rows)
 
 
 @contextlib.contextmanager
-def _folder(output: str) -> Iterator[Path]:
-    if not output:
+def _trials_folder(output: str, keep: bool) -> Iterator[Path]:
+    """Of a proof; it goes when the proof ends, unless it is to be kept."""
+    if not keep:
         with tempfile.TemporaryDirectory(prefix="hpc-dl-prove-") as folder:
             yield Path(folder)
         return
+    if not output:
+        raise HpcDlError("--keep", "no folder is named", "name one with --output")
     if (Path(output) / "trials").exists():
         raise HpcDlError(f"--output {output}", "it holds the trials of another proof", "name another folder")
-    Path(output).mkdir(parents=True, exist_ok=True)
-    yield Path(output)
+    yield Path(output) / "trials"
 
 
 def _say(text: str) -> None:
@@ -77,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--ranks", default="2", metavar="N,N", help="numbers of ranks to compare with one process (default: 2)")
     add("--steps", type=int, default=6, metavar="N", help="of each trial (default: 6: two epochs of few samples)")
-    add("--output", default="", metavar="FOLDER", help="keep the trials there, and write prove.json and prove.md")
+    add("--output", default="", metavar="FOLDER", help="write prove.json and prove.md there")
+    add("--keep", action="store_true", help="keep the trials, with all that they said, in FOLDER/trials")
     add("--engines", default="", metavar="NAME,NAME", help="default: all that are installed (torch, horovod)")
     add("--only", default="", metavar="ROW,ROW", help="some of the rows (docs/prove.md names them)")
     add("--minutes", type=int, default=5, metavar="N", help="the longest a trial may take (default: 5)")

@@ -63,16 +63,15 @@ def to_markdown(title: str, notes: Sequence[str], rows: Iterable[Row]) -> str:
     return "\n".join([f"# {title}", "", *(f"- {note}" for note in notes), "", *head, *table, ""])
 
 
-def write(folder: Path, title: str, notes: Sequence[str], rows: Sequence[Row]) -> None:
-    """`prove.json` and `prove.md`."""
-    # JSON has no infinity and no NaN; a difference that is neither small nor a number is told by its verdict
-    values = [
-        asdict(row) | {"largest": None if row.largest is None or not math.isfinite(row.largest) else row.largest}
-        for row in rows
-    ]
+def write(folder: Path, title: str, notes: Sequence[str], rows: Sequence[Row]) -> list[Path]:
+    """`prove.json` and `prove.md`; the first is what `hpc-dl report` reads (`scaling/report/proof.py`)."""
+    # JSON has no infinity: such a difference is told by its verdict.
+    values = [asdict(row) | {"largest": row.largest if math.isfinite(row.largest or 0) else None} for row in rows]
     content = {"version": 1, "title": title, "notes": list(notes), "rows": values}
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / JSON_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (folder / MARKDOWN_NAME).write_text(to_markdown(title, notes, rows), encoding="utf-8")
+    return [folder / JSON_NAME, folder / MARKDOWN_NAME]
 
 
 def _cell(text: str) -> str:

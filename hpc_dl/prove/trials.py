@@ -116,8 +116,8 @@ class Trials:
         if alone.failure:
             raise HpcDlError(
                 "a proof",
-                f"the training fails on one process:\n{self.refused_metrics or alone.failure}",
-                f"mend that first; all that it said is in {alone.folder / OUTPUT}",
+                f"the training fails on one process: {self.refused_metrics or alone.failure}",
+                "mend that first; `hpc-dl train`, or --keep, shows all that it says",
             )
         return alone
 

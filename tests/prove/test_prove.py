@@ -140,7 +140,8 @@ def test_a_state_that_no_checkpoint_holds_is_found(tmp_path: Path) -> None:
 
 def test_a_training_that_fails_on_one_process_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(HERE / "rows.toml"), "--task.model", "tests.prove.faults:Absent", "--task.metrics", "[]"]
-    assert main(["prove", *words, "--output", str(tmp_path)]) == 2
+    assert main(["prove", *words, "--keep", "--output", str(tmp_path)]) == 2
+    assert "Absent" in (tmp_path / "trials" / "1-single" / "output.log").read_text(encoding="utf-8")
     told = capsys.readouterr().err
     assert "the training fails on one process" in told
     assert "Absent" in told
@@ -154,20 +155,21 @@ def test_a_training_that_fails_on_one_process_is_an_error(tmp_path: Path, capsys
         (["--only", "nubmers"], "did you mean numbers"),
         (["--training.global_batch", "2", "--ranks", "4"], "some have no sample"),
         (["--engines", "hrovod"], "no such engine"),
+        (["--keep"], "name one with --output"),
     ],
 )
 def test_a_wrong_request_is_told_before_anything_is_started(
-    flags: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["prove", str(HERE / "rows.toml"), *flags, "--output", str(tmp_path)]) == 2
+    assert main(["prove", str(HERE / "rows.toml"), *flags]) == 2
     heard = capsys.readouterr().err
     assert told in heard
     assert "training 1-single" not in heard
 
 
-def test_an_output_folder_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trials_of_another_proof_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "trials").mkdir()
-    assert main(["prove", str(HERE / "rows.toml"), "--output", str(tmp_path)]) == 2
+    assert main(["prove", str(HERE / "rows.toml"), "--keep", "--output", str(tmp_path)]) == 2
     assert "name another folder" in capsys.readouterr().err
 
 
