@@ -152,7 +152,7 @@ def test_a_training_that_fails_on_one_process_is_an_error(tmp_path: Path, capsys
     [
         (["--ranks", "1"], "not a list of numbers from 2 on"),
         (["--steps", "2"], "too few to cut a training"),
-        (["--only", "nubmers"], "did you mean numbers"),
+        (["--only", "number"], "did you mean numbers"),
         (["--training.global_batch", "2", "--ranks", "4"], "some have no sample"),
         (["--engines", "hrovod"], "no such engine"),
         (["--keep"], "name one with --output"),
