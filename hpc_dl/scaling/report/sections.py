@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hpc_dl.scaling.efficiency import Point
 from hpc_dl.scaling.proposal import Proposal, proposal
-from hpc_dl.scaling.report import tables, verdict
+from hpc_dl.scaling.report import proof, tables, verdict
 from hpc_dl.scaling.report.table import UNKNOWN, Table, filled
 from hpc_dl.scaling.report.words import interval, percent, seconds
 from hpc_dl.scaling.statistics import Estimate
@@ -36,8 +36,15 @@ def outline(study: Study, most_runs: int) -> list[Section]:
         _proposal(study),
         *_environment(study),
         Section("runs", "Runs", (), (), (tables.run_table(study, most_runs),)),
+        *_proof(study),
     ]
     return found
+
+
+def _proof(study: Study) -> list[Section]:
+    found = proof.tables_of(measured.run.folder for measured in study.measured)
+    text = "By hpc-dl prove, of the same training in few steps (docs/prove.md)."
+    return [Section("proof", "What was shown of the training itself", (text,), (), found)] if found else []
 
 
 SPREAD = (
