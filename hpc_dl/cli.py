@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a recipe or your own model, on one process or under mpiexec and srun",
     "run": "follow a script that trains by itself: its log, its step times, its end in time",
     "recipes": "list the recipes",
+    "prove": "show that your own training gives the same numbers on any number of ranks",
     "report": "scaling report of any number of runs",
     "export": "results of runs to TensorBoard, MLflow, W&B, CSV or Prometheus",
     "checkpoint": "show a checkpoint, or export its model to safetensors",

@@ -39,6 +39,7 @@ FLOORS = {
     "train": 8,
     "bench": 8,
     "doctor": 8,
+    "prove": 8,
     "commands": 9,
     "cli": 10,
 }

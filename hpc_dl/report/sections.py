@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hpc_dl.report import tables, verdict
+from hpc_dl.report import proof, tables, verdict
 from hpc_dl.report.proposal import Proposal, proposal
 from hpc_dl.report.study import Study
 from hpc_dl.report.table import UNKNOWN, Table, filled
@@ -36,8 +36,15 @@ def outline(study: Study, most_runs: int) -> list[Section]:
         _proposal(study),
         *_environment(study),
         Section("runs", "Runs", (), (), (tables.run_table(study, most_runs),)),
+        *_proof(study),
     ]
     return found
+
+
+def _proof(study: Study) -> list[Section]:
+    found = proof.tables_of(measured.run.folder for measured in study.measured)
+    text = "By hpc-dl prove, of the same training in few steps (docs/prove.md)."
+    return [Section("proof", "What was shown of the training itself", (text,), (), found)] if found else []
 
 
 SPREAD = (

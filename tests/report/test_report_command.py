@@ -211,3 +211,25 @@ def test_help_imports_neither_scipy_nor_matplotlib() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+PROOF = {
+    "version": 1,
+    "title": "What is shown of mine",
+    "notes": ["in float64"],
+    "rows": [{"what": "2 ranks end alike", "verdict": "shown", "why": "a\nb", "largest": 2e-16, "limit": 1e-10}],
+}
+
+
+def test_a_proof_beside_the_runs_is_on_the_pages(study: Path, tmp_path: Path) -> None:
+    (study / "prove.json").write_text(json.dumps(PROOF))
+    assert run(study, "--output", tmp_path / "out") == 0
+    assert "| 2 ranks end alike | shown | 2.0e-16 (limit 1e-10) | a b |" in (tmp_path / "out" / "report.md").read_text()
+    assert "2 ranks end alike" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 2}', '{"version": 1, "rows": 3}'])
+def test_a_file_that_is_no_proof_is_passed_over(text: str, study: Path, tmp_path: Path) -> None:
+    (study / "prove.json").write_text(text)
+    assert run(study, "--output", tmp_path / "out") == 0
+    assert "of the training itself" not in (tmp_path / "out" / "report.md").read_text()
