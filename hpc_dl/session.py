@@ -18,7 +18,7 @@ import contextlib
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -29,19 +29,18 @@ from torch.utils.data import Dataset
 from hpc_dl import comm, devices
 from hpc_dl.cluster import machines
 from hpc_dl.cluster.rank import RankRecord, detect_rank
-from hpc_dl.cluster.variables import EXPECTED_WORLD_SIZE
 from hpc_dl.comm import mpi
 from hpc_dl.comm.arrivals import Arrival, compare_places
 from hpc_dl.comm.base import Engine
 from hpc_dl.comm.failure import fail
 from hpc_dl.comm.parts import Distributed, Parts
 from hpc_dl.comm.streams import until_any_ends
+from hpc_dl.comm.sync_batchnorm import convert
 from hpc_dl.comm.wrap import Exchange, wrap
 from hpc_dl.data.batch import Placement
 from hpc_dl.data.loader import Batches, make_batches
 from hpc_dl.devices.base import Device
 from hpc_dl.environment import environment
-from hpc_dl.errors import HpcDlError
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
 
 Item = TypeVar("Item")
@@ -92,6 +91,10 @@ class Session:
         """What was distributed and is still there, in that order."""
         return self._parts.there()
 
+    def distributed_of(self, state: Mapping[str, object]) -> list[Distributed]:
+        """What of it is named in a state; all where none is."""
+        return self._parts.of(state.values())
+
     def exchange_of(self, part: nn.Module | torch.optim.Optimizer) -> Exchange:
         """The gradient exchange of a model or optimizer, where several were distributed.
 
@@ -108,6 +111,10 @@ class Session:
             self.engine.steps = max(self.engine.steps, next(counter))
 
         optimizer.register_step_post_hook(stepped)
+
+    def sync_batchnorm(self, model: nn.Module) -> nn.Module:
+        """The model, with batch normalisations over all ranks' samples; parameters, buffers and their names stay."""
+        return convert(model, self.engine)
 
     def until_any_ends(self, batches: Iterable[Item]) -> Iterator[Item]:
         """The batches of this rank until some rank has none left: for streams of unknown and unequal length.
@@ -191,7 +198,7 @@ def start(
     """
     exchange, device = exchange or ExchangeSettings(), device or DeviceSettings()
     environ = environment() if environ is None else environ
-    record = _with_world_size(detect_rank(environ))
+    record = mpi.with_world_size(detect_rank(environ))
     engine: Engine | None = None
     try:
         mpi.refuse_foreign_launcher(record.launcher)
@@ -226,21 +233,6 @@ def _fail_on_uncaught(session: Session) -> None:
         usual(kind, error, trace)
 
     sys.excepthook = hook
-
-
-def _with_world_size(record: RankRecord) -> RankRecord:
-    """PALS exports no world size: ask MPI."""
-    if record.world_size is not None:
-        return record
-    size = mpi.world_size()
-    if size is None:
-        found, remedy = mpi.reason_against()
-        raise HpcDlError(
-            "the number of ranks",
-            f"{record.launcher} exports none, and MPI, which would know, cannot be asked: {found}",
-            f"export {EXPECTED_WORLD_SIZE} to all ranks (the job scripts do), or {remedy}",
-        )
-    return replace(record, world_size=size)
 
 
 def _device(settings: DeviceSettings, record: RankRecord, environ: Mapping[str, str]) -> Device:

@@ -14,6 +14,7 @@ from torch import nn
 
 from hpc_dl.comm import compare
 from hpc_dl.comm.flat import broadcast_tensors
+from hpc_dl.comm.sync_batchnorm import convert
 from hpc_dl.data.base import Data
 from hpc_dl.data.batch import Placement
 from hpc_dl.data.seeds import seed_all
@@ -29,7 +30,6 @@ from hpc_dl.training.largest_batch import largest_local_batch
 from hpc_dl.training.objective import Objective, PairObjective
 from hpc_dl.training.plans import training_plan
 from hpc_dl.training.rehearsal import LOSS_SAMPLES, Rehearsal, Rehearsed
-from hpc_dl.training.sync_batchnorm import convert
 from hpc_dl.training.tallies import Metric
 from hpc_dl.training.trainer import Trainer
 

@@ -67,7 +67,7 @@ def main(session: hpc_dl.Session) -> nn.Module:
                 optimizer.step()
                 schedule.step()
                 average.update_parameters(model)
-                run.record(loss, loader.samples)
+                run.record(loss)
     return nn.ModuleDict({"model": model, "average": average.module})
 
 

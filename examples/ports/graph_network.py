@@ -77,7 +77,7 @@ def main(session: hpc_dl.Session) -> nn.Module:
                 optimizer.zero_grad()
                 session.exchange.backward(loss, weight=loader.samples)
                 optimizer.step()
-                run.record(loss, loader.samples)
+                run.record(loss)
     return model
 
 

@@ -70,7 +70,7 @@ def main(session: hpc_dl.Session) -> nn.Module:
                 session.exchange.backward(loss, weight=tokens)
                 nn.utils.clip_grad_norm_(model.parameters(), 0.5)
                 optimizer.step()
-                run.record(loss, loader.samples)
+                run.record(loss, weight=tokens)
     return model
 
 

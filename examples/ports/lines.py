@@ -68,7 +68,7 @@ def versions(name: str) -> dict[str, list[str]]:
         roots = set(re.findall(rf'"{name}:(\w+)"', toml))
         words = [line for line in toml.splitlines() if line.strip() and not line.startswith("#")]
         found["Trainer"] = code_lines(needed(text, roots)) + words
-    for folder, column in (("ddp", "DDP"), ("accelerate", "Accelerate")):
+    for folder, column in (("ddp", "DDP"), ("with_accelerate", "Accelerate")):
         other = HERE / folder / f"{name}.py"
         if other.exists():
             found[column] = code_lines(other.read_text(encoding="utf-8"))

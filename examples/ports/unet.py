@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 import hpc_dl
 from hpc_dl.data.base import Data
 from hpc_dl.data.workers import MapStyle
-from hpc_dl.training.sync_batchnorm import convert
 
 EPOCHS, BATCH = 2, 32
 RARE = (0.3, 1.7)
@@ -57,7 +56,7 @@ def objective(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tenso
 
 def main(session: hpc_dl.Session) -> nn.Module:
     torch.manual_seed(0)
-    model = convert(UNet(), session.engine).to(session.device.torch_device)
+    model = session.sync_batchnorm(UNet()).to(session.device.torch_device)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     session.distribute(model, optimizer)
     loader = session.loader(Scans(), global_batch=BATCH, workers=1, shuffle=False)
@@ -69,7 +68,7 @@ def main(session: hpc_dl.Session) -> nn.Module:
                 optimizer.zero_grad()
                 session.exchange.backward(loss, weight=weight)
                 optimizer.step()
-                run.record(loss, loader.samples)
+                run.record(loss, weight=weight)
     return model
 
 

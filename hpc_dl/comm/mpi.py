@@ -10,8 +10,11 @@ import array
 import atexit
 import functools
 import time
+from dataclasses import replace
 from typing import Any
 
+from hpc_dl.cluster.rank import RankRecord
+from hpc_dl.cluster.variables import EXPECTED_WORLD_SIZE
 from hpc_dl.errors import HpcDlError
 
 LIBRARIES_OF = {"openmpi": ("Open MPI",), "hydra": ("MPICH", "Intel(R) MPI", "MVAPICH")}
@@ -109,3 +112,18 @@ def abort(code: int) -> None:
     mpi = bindings()
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
         mpi.COMM_WORLD.Abort(code)
+
+
+def with_world_size(record: RankRecord) -> RankRecord:
+    """PALS exports no world size: ask MPI."""
+    if record.world_size is not None:
+        return record
+    size = world_size()
+    if size is None:
+        found, remedy = reason_against()
+        raise HpcDlError(
+            "the number of ranks",
+            f"{record.launcher} exports none, and MPI, which would know, cannot be asked: {found}",
+            f"export {EXPECTED_WORLD_SIZE} to all ranks (the job scripts do), or {remedy}",
+        )
+    return replace(record, world_size=size)

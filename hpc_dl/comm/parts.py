@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -38,6 +39,12 @@ class Parts:
         """Those that still are, in the order in which they came."""
         found = ((model(), optimizer(), exchange()) for model, optimizer, exchange in self._parts)
         return [Distributed(*part) for part in found if None not in part]  # type: ignore[arg-type]
+
+    def of(self, state: Iterable[object]) -> list[Distributed]:
+        """Those whose model or optimizer is among some objects; all where none is."""
+        named = {id(part) for part in state}
+        found = [part for part in self.there() if id(part.model) in named or id(part.optimizer) in named]
+        return found or self.there()
 
     def exchange_of(self, part: nn.Module | torch.optim.Optimizer) -> Exchange:
         """The gradient exchange of a model or optimizer.

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hpc_dl.comm.sync_batchnorm import SyncBatchNorm
 from hpc_dl.data.base import Data, Source
 from hpc_dl.data.batch import Batch, leaves
 from hpc_dl.data.seeds import seed_all, step_seed
 from hpc_dl.data.sharding import Indices
 from hpc_dl.session import Session
 from hpc_dl.training.imports import call_path
-from hpc_dl.training.sync_batchnorm import SyncBatchNorm
 
 HERE = "hpc_dl.prove.witness"
 WORDS_OF_DROPOUT = ("dropout", "dropout_p", "attention_dropout", "attn_dropout", "p_dropout")

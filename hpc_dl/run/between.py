@@ -15,11 +15,11 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from hpc_dl.comm.buffers import average_buffers
-from hpc_dl.data.seeds import batch_seed, seed_all, step_seed
 from hpc_dl.run.checkpoint import Position
 from hpc_dl.run.folder import open_sinks
 from hpc_dl.run.recorder import Recorder
 from hpc_dl.run.resume import SAMPLES, Course
+from hpc_dl.run.seeds import Seeds
 from hpc_dl.run.states import Stateful, States
 from hpc_dl.run.stopping import REASONS, Watch, Wish, due, job_end
 from hpc_dl.runlog.records import End, Evaluation
@@ -38,7 +38,7 @@ class Between:
     """Logs, writes checkpoints, resumes and agrees on a stop, for whoever says where steps begin and end.
 
     Args:
-        session: Started; buffers of its distributed models are averaged before they are used or written.
+        session: Started; buffers of the distributed models in the state are averaged before they are used or written.
         state: What a checkpoint holds, by name. The same on all ranks: rank 0 writes it, all ranks load it. Where it is
             empty, none are written.
         settings: Complete; the same on all ranks.
@@ -67,6 +67,8 @@ class Between:
         self.position = Position()
         """How far the run has come: steps, epochs, samples."""
         self._watch = Watch(settings.checkpoint, job_end(session.environ))
+        self._parts = session.distributed_of(state)
+        self._seeds = Seeds(session, settings.training.seed)
         self._keeps = bool(state)
         self._states = States(session, state, folder, settings.checkpoint, course)
         self.on_checkpoint: Callable[[], None] = lambda: None
@@ -75,7 +77,7 @@ class Between:
         self._written: Position | None = None
         self._loss_sum: Tensor | float | None = None
         self._terms: Mapping[str, Tensor | float] = {}
-        self._samples, self._global_samples, self._rate = 0.0, 0, 0.0
+        self._samples, self._loss_weight, self._global_samples, self._rate = 0.0, 0.0, 0, 0.0
         self._stack = contextlib.ExitStack()
 
     @property
@@ -118,16 +120,19 @@ class Between:
         samples: float,
         terms: Mapping[str, Tensor | float] | None = None,
         global_samples: int | None = None,
+        weight: float | None = None,
     ) -> None:
         """Tell the log what this step took and found.
 
         Args:
-            loss_sum: Sum of the losses of this rank's samples.
-            samples: What the loss is a mean over, this rank's share.
+            loss_sum: Sum of the losses of this rank's samples, or of what else they average over.
+            samples: This rank's share of them.
             terms: Such sums of further quantities, by name; the same names on all ranks and in all steps.
             global_samples: Of all ranks, where that is not the global batch.
+            weight: What the loss is a mean over, where that is not the samples.
         """
         self._loss_sum, self._terms, self._samples = loss_sum, terms or {}, samples
+        self._loss_weight = samples if weight is None else weight
         if global_samples is not None:
             self._global_samples = global_samples
 
@@ -135,9 +140,9 @@ class Between:
     def evaluating(self) -> Iterator[None]:
         """Around an evaluation: buffers are averaged, a signal does not cut it off, and its time is no step's."""
         with self._watch.request.busy():
-            for model, _, _ in self._session.distributed:
+            for model, _, _ in self._parts:
                 average_buffers(model, self._session.engine)
-            self._seed()
+            self._seeds.step(self.position.step)
             yield
         self._recorder.timer.restart()
 
@@ -163,7 +168,7 @@ class Between:
             return
         self._written = self._written if name else self.position
         with self._watch.request.busy():
-            for model, _, _ in self._session.distributed:
+            for model, _, _ in self._parts:
                 average_buffers(model, self._session.engine)
             self.on_checkpoint()
             self._states.write(self.position, name)
@@ -194,7 +199,9 @@ class Between:
     def conclude(self, ends_epoch: bool) -> None:
         """All that is known of the step goes to the log; then comes what is due, and whether to stop is known."""
         position = self.position
-        self._recorder.step(position.step - 1, position.epoch, self._samples, self._loss_sum, self._rate, self._terms)
+        self._recorder.step(
+            position.step - 1, position.epoch, self._samples, self._loss_sum, self._rate, self._terms, self._loss_weight
+        )
         if ends_epoch:  # before anything is written: a ragged last batch is no place to resume
             self.end_epoch()
         agreed, checkpoint = self._watch.agreed(), self._settings.checkpoint
@@ -234,15 +241,6 @@ class Between:
             return f"without a checkpoint of hpc-dl: {self.stopped}; what the script has written itself is there"
         how = "the same command" if self._settings.checkpoint.resume != "never" else "--checkpoint.resume auto"
         return f"with a checkpoint: {self.stopped}; {how} goes on"
-
-    def _seed(self) -> None:
-        seed = step_seed(self._settings.training.seed, self._session.rank, self.position.step)
-        seed_all(seed)
-        self._session.device.seed(seed)
-
-    def _seed_batch(self, number: int) -> None:
-        """What order and augmentation of a batch are drawn from, where this process draws them."""
-        seed_all(batch_seed(self._settings.training.seed, self._session.rank, self.position.epoch, number))
 
     def _at_last_step(self) -> bool:
         return self.total_steps is not None and self.position.step >= self.total_steps

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -120,4 +121,6 @@ def completed(
     named = log.folder or session.environ.get(RUN_FOLDER)
     checkpoint = replace(settings.checkpoint, resume="never" if resume == "auto" and not named else resume)
     task = replace(settings.task, model=f"{model.__module__}:{model.__qualname__}", metrics=[])
-    return replace(settings, training=training, log=log, checkpoint=checkpoint, task=task)
+    name = Path(sys.argv[0]).stem if settings.name == Settings().name else settings.name
+    name = name or settings.name  # the words of `python -c` have no name
+    return replace(settings, name=name, training=training, log=log, checkpoint=checkpoint, task=task)

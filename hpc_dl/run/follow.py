@@ -123,7 +123,7 @@ class Follow(Telling):
             if self._at_last_step() or self._closed:
                 return
             if self._seeded:
-                self._seed_batch(number)
+                self._seeds.batch(self.position.epoch, number)
             try:
                 batch = next(left)
             except StopIteration:
@@ -134,23 +134,28 @@ class Follow(Telling):
         if due(self._settings.checkpoint.every_epochs, self.position.epoch):
             super().checkpoint()
 
-    def record(self, loss: Number, samples: float | None = None, **terms: Number) -> None:
+    def record(
+        self, loss: Number, samples: float | None = None, weight: float | Tensor | None = None, **terms: Number
+    ) -> None:
         """Tell the log the loss of this step; of several calls in a step, as of parts of a batch, the mean counts.
 
         Args:
             loss: Mean over this rank's samples, or over whatever it averages.
-            samples: How much this rank averaged over; by default all calls count alike.
+            samples: This rank's, of this call; by default all calls have the same share of the global batch.
+            weight: What the loss is a mean over, where that is not the samples.
             terms: Means over the same, by name, to be logged beside the loss; the same names on all ranks and in all
                 steps.
         """
-        weight = 1.0 if samples is None else float(samples)
-        self._weight += weight
+        each = float(next((given for given in (weight, samples) if given is not None), 1.0))
+        self._weight += each
+        self._told += samples or 0.0
         for name, value in {"": loss, **terms}.items():
             value = value.detach() if isinstance(value, Tensor) else value
-            self._means[name] = self._means.get(name, 0.0) + value * weight
-        share = self._course.global_batch / self._session.world_size if samples is None else self._weight
-        sums = {name: total * share / max(self._weight, 1e-300) for name, total in self._means.items()}
-        self.took(sums.pop(""), share, sums)
+            self._means[name] = self._means.get(name, 0.0) + value * each
+        share = self._course.global_batch / self._session.world_size if samples is None else self._told
+        scale = share / max(self._weight, 1e-300) if weight is None else 1.0
+        sums = {name: total * scale for name, total in self._means.items()}
+        self.took(sums.pop(""), share, sums, weight=share if weight is None else self._weight)
 
     def checkpoint(self, name: str = "") -> None:
         """Write one now; see `Between`."""
@@ -197,7 +202,7 @@ class Follow(Telling):
         self.lap(phase)
         self._settle()
         if self._seeded:
-            self._seed()
+            self._seeds.step(self.position.step)
 
     def ended(self) -> None:
         """The optimizer has stepped."""
@@ -212,7 +217,7 @@ class Follow(Telling):
     def begin_step(self) -> None:
         """A step begins, of which nothing is known yet."""
         super().begin_step()
-        self._weight, self._means = 0.0, dict[str, Any]()
+        self._weight, self._told, self._means = 0.0, 0.0, dict[str, Any]()
 
     def end_epoch(self) -> None:
         """The next step belongs to another epoch."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
+from hpc_dl.data.loader import Batches
 from hpc_dl.errors import HpcDlError
 from hpc_dl.run.between import Between, Stopped
 from hpc_dl.run.phases import Phases
@@ -26,7 +27,7 @@ class Loop(Between):
     """Is the position between two epochs?"""
 
     def __enter__(self) -> Loop:
-        parts = self._session.distributed
+        parts = self._parts
         self.open(parts[0].optimizer, [p for part in parts for p in part.model.parameters()])
         self._phases = Phases(parts, self.lap, alone=self._session.world_size == 1)
         self._stack.callback(self._phases.close)
@@ -64,25 +65,27 @@ class Loop(Between):
         last = self._course.steps_per_epoch
         if hasattr(batches, "set_epoch"):
             batches.set_epoch(self.position.epoch)
-        self._seed_batch(0)
+        self._seeds.batch(self.position.epoch, 0)
         left = iter(batches(first) if callable(batches) else batches)
         for number in range(0 if callable(batches) else first):
-            self._seed_batch(number)
+            self._seeds.batch(self.position.epoch, number)
             next(left, None)
         self._whole = False
         self._recorder.timer.restart()
         for number in itertools.count(first):
             if self._at_last_step() or self._whole:
                 return
-            self._seed_batch(number)
+            self._seeds.batch(self.position.epoch, number)
             try:
                 batch = next(left)
             except StopIteration:
                 self.end_epoch()
                 return
             self.lap("input")
-            self._seed()
+            self._seeds.step(self.position.step)
             self.begin_step()
+            if isinstance(batches, Batches):  # they know, also where the last of an epoch is smaller
+                self._samples, self._global_samples = batches.samples, batches.global_samples
             self._phases.begin()
             try:
                 yield batch

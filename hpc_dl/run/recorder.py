@@ -61,15 +61,16 @@ class Recorder:
         loss_sum: Tensor | float | None,
         rate: float,
         terms: Mapping[str, Tensor | float] | None = None,
+        weight: float | None = None,
     ) -> None:
-        """Take in one step of this rank, which the timer has ended: its share of the samples, and the sums of their
-        losses, None where nobody told them, and of other terms."""
+        """Take in one step of this rank, which the timer has ended: its share of the samples, the sums of their losses,
+        None where nobody told them, and of other terms, and what these are means over, where not the samples."""
         self._steps_done += 1
         self._window_steps += 1
         self._window_samples += samples
         if loss_sum is not None:
             self._loss_sum = self._loss_sum + loss_sum
-            self._loss_samples += samples
+            self._loss_samples += samples if weight is None else weight
         self._add(terms or {})
         self._last = (step, epoch, rate)
         # The first step is a window of its own: it holds what is done once. No window is half warm-up.

@@ -63,9 +63,8 @@ class Run(Telling, Loop):
     ) -> None:
         if not session.distributed:
             raise HpcDlError("Run", "no model is distributed", "call session.distribute(model, optimizer) before")
-        settings = completed(
-            settings or Settings(), session, session.distributed[0].model, global_batch, epochs, steps, folder, resume
-        )
+        model = session.distributed_of(state)[0].model
+        settings = completed(settings or Settings(), session, model, global_batch, epochs, steps, folder, resume)
         compare.settings(session.engine, settings)
         course = Course({BATCH: global_batch}, global_batch, steps_per_epoch)
         super().__init__(session, state, settings, run_folder(settings, session), course, epochs, steps)

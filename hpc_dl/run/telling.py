@@ -14,18 +14,22 @@ Number = Tensor | float
 class Telling(Between):
     """Takes means, where `Between` takes sums."""
 
-    def record(self, loss: Number, samples: float | None = None, **terms: Number) -> None:
+    def record(
+        self, loss: Number, samples: float | None = None, weight: float | Tensor | None = None, **terms: Number
+    ) -> None:
         """Tell the log the loss of this step, after its backward pass.
 
         Args:
             loss: Mean over this rank's samples, or over whatever it averages.
-            samples: How much this rank averaged over; by default its share of the global batch.
+            samples: This rank's in this step; by default what the loader says, or its share of the global batch.
+            weight: What the loss is a mean over, where that is not the samples: tokens, pixels.
             terms: Means over the same, by name, to be logged beside the loss; the same names on all ranks and in all
                 steps.
         """
         samples = self._samples if samples is None else float(samples)
-        sums = {name: _detached(term) * samples for name, term in terms.items()}
-        self.took(_detached(loss) * samples, samples, sums)
+        weight = samples if weight is None else float(weight)
+        sums = {name: _detached(term) * weight for name, term in terms.items()}
+        self.took(_detached(loss) * weight, samples, sums, weight=weight)
 
     def evaluated(self, samples: int, **means: Number) -> dict[str, float]:
         """Put an evaluation into the log. All ranks call it.

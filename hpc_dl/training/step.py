@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from hpc_dl.comm.optimizer_hooks import trained_parameters
+from hpc_dl.comm.sync_batchnorm import together_of
 from hpc_dl.comm.wrap import Exchange
 from hpc_dl.data.batch import Batch
 from hpc_dl.session import Session
 from hpc_dl.settings import Settings
 from hpc_dl.training.objective import Found, Objective, found
-from hpc_dl.training.sync_batchnorm import together_of
 
 if TYPE_CHECKING:
     from hpc_dl.devices.scaler import LossScaler

@@ -14,6 +14,7 @@ from torch import nn
 
 from hpc_dl.comm import compare
 from hpc_dl.comm.buffers import average_buffers
+from hpc_dl.comm.sync_batchnorm import together_of
 from hpc_dl.data.base import Data
 from hpc_dl.data.batch import Placement
 from hpc_dl.data.sharding import Plan
@@ -32,7 +33,6 @@ from hpc_dl.training.modes import put_into_training
 from hpc_dl.training.objective import Objective, objective
 from hpc_dl.training.plans import held_back_plan, in_parts, training_plan
 from hpc_dl.training.step import Placed, TrainingStep
-from hpc_dl.training.sync_batchnorm import together_of
 from hpc_dl.training.tallies import Metric
 
 

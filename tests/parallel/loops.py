@@ -20,9 +20,9 @@ from torch.nn.functional import mse_loss
 from torch.utils.checkpoint import checkpoint
 
 import hpc_dl
+from hpc_dl.comm.sync_batchnorm import convert
 from hpc_dl.session import Session
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
-from hpc_dl.training.sync_batchnorm import convert
 
 SAMPLES = 24
 Loop = Callable[[Session], Iterable[Tensor]]

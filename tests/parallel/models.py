@@ -22,8 +22,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from hpc_dl.comm.sync_batchnorm import convert
 from hpc_dl.session import Session
-from hpc_dl.training.sync_batchnorm import convert
 from tests.parallel.loops import Loop, run_loops
 
 MODELS: dict[str, Loop] = {}

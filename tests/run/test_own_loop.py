@@ -206,6 +206,50 @@ def test_the_parts_of_a_step_are_told_apart(tmp_path: Path) -> None:
     assert sum(parts.values()) == pytest.approx(window.seconds.mean / window.steps)
 
 
+def test_a_run_is_of_the_models_in_its_state(tmp_path: Path) -> None:
+    """Others of the session, as of a trial before, are not its own."""
+    with hpc_dl.start(device=CPU) as session:
+        for width, rate in ((10, 0.1), (20, 0.2)):
+            model = nn.Linear(width, 1)
+            optimizer = torch.optim.SGD(model.parameters(), rate)
+            session.distribute(model, optimizer)
+            model.itself = [model]  # a cycle: it outlives its turn
+            state = {"model": model, "optimizer": optimizer}
+            folder = tmp_path / str(width)
+            with hpc_dl.Run(session, state, global_batch=8, steps=1, folder=folder, settings=QUIET) as run:
+                for _ in run.steps([1]):
+                    optimizer.step()
+        header = read_run(tmp_path / "20").header
+    assert header.parameters == 21
+    assert read_run(tmp_path / "20").windows[0].learning_rate == 0.2
+
+
+def test_a_weight_is_no_number_of_samples(tmp_path: Path) -> None:
+    with hpc_dl.start(device=CPU) as session:
+        model, _ = small(session)
+        with hpc_dl.Run(session, {"model": model}, global_batch=4, folder=tmp_path, settings=QUIET) as run:
+            for tokens in run.steps([100, 300, 500, 500]):
+                run.record(float(tokens), weight=tokens, shift=2.0 * tokens)
+    window = read_run(tmp_path).windows[1]
+    assert (window.steps, window.samples) == (2, 8)
+    assert window.loss == pytest.approx((300 * 300 + 500 * 500) / 800)
+    assert window.terms == {"shift": pytest.approx(2 * (300 * 300 + 500 * 500) / 800)}
+
+
+def test_a_loader_tells_the_size_of_a_ragged_batch(tmp_path: Path) -> None:
+    with hpc_dl.start(device=CPU) as session:
+        model, _ = small(session)
+        loader = session.loader(list(range(10)), global_batch=4, shuffle=False)  # type: ignore[arg-type]
+        settings = Settings(log=LogSettings(progress="none", window_steps=1, warmup_steps=0))
+        run = hpc_dl.Run(session, {"model": model}, global_batch=4, epochs=2, folder=tmp_path, settings=settings)
+        with run:
+            for _ in run.epochs():
+                for batch in run.steps(loader):
+                    run.record(batch.double().mean())
+        assert run.position.samples == 20
+    assert [window.samples for window in read_run(tmp_path).windows] == [4, 4, 2, 4, 4, 2]
+
+
 @pytest.mark.parallel
 def test_the_example_runs_is_resumed_and_reported(tmp_path: Path) -> None:
     example = [sys.executable, str(Path(__file__).parents[2] / "examples" / "own_run.py")]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hpc_dl.comm.single import SingleEngine
-from hpc_dl.training.sync_batchnorm import SyncBatchNorm, convert, together_of
+from hpc_dl.comm.sync_batchnorm import SyncBatchNorm, convert, together_of
 from tests.ranks import run_ranks
 
 # The samples of rank r are SPLIT[r] of the batch; a rank without samples stands in with zeros that do not count.
@@ -18,7 +18,7 @@ PROGRAM = """
 import sys, torch
 import hpc_dl
 from hpc_dl.settings import DeviceSettings, ExchangeSettings
-from hpc_dl.training.sync_batchnorm import convert, together_of
+from hpc_dl.comm.sync_batchnorm import convert, together_of
 from tests.training.test_sync_batchnorm import STEPS, make_batch, make_model, weighted_loss
 
 engine, split, folder = sys.argv[1], [int(n) for n in sys.argv[2].split(",")], sys.argv[3]

@@ -5,7 +5,7 @@ The noise belongs to the sample and follows from its number, so that the result 
 
 With Accelerate: a checkpoint after every epoch, and resume from it. On GPUs without the variable.
 
-ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 examples/ports/accelerate/gan.py
+ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 examples/ports/with_accelerate/gan.py
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
 
 With Accelerate: a checkpoint after every epoch, and resume from it. On GPUs without the variable.
 
-ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 examples/ports/accelerate/language_model.py
+ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 examples/ports/with_accelerate/language_model.py
 """
 
 from pathlib import Path
