@@ -19,7 +19,7 @@ def metrics(trials: Trials) -> Iterator[Row]:
     for ranks in trials.ranks:
         what = f"metrics are the same on {ranks} ranks as on one process"
         if trials.refused_metrics:
-            yield Row(what, "not shown", f"Refused by the rehearsal: {trials.refused_metrics}")
+            yield Row(what, "not shown", f"With them the training fails: {trials.refused_metrics}")
             continue
         again = trials.resumed(one, trials.small.steps, ranks, trials.engines[0])
         if again.failure:

@@ -32,6 +32,12 @@ def _row(what: str, trials: Trials, one: Trial, trial: Trial) -> Row:
     if often or len(asked) != length - left_out:
         why = f"{len(asked)} of {length} were asked for, more than once: {_listed(often) or 'none'}"
         return Row(what, "not shown", why)
+    if changing := [number for number, content in enumerate(one.witness["contents"]) if not content]:
+        why = (
+            f"numbers are asked for once, but samples {_listed(changing)} are others when read again: the source "
+            "draws from a generator of its own, and which sample is which cannot be told"
+        )
+        return Row(what, "cannot be shown", why)
     for rank, witness in enumerate(trial.witnesses):
         if differing := _differing(witness["contents"], one.witness["contents"]):
             why = (

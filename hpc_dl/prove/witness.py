@@ -91,12 +91,13 @@ class _Watched(_Few):
         return batch
 
     def contents(self) -> list[str]:
-        """A checksum of every sample, read by itself after the same seed."""
-        found = []
-        for number in range(len(self)):
-            seed_all(0)
-            found.append(_digest(leaves(super().batch(np.array([number], dtype=np.int64)))))
-        return found
+        """A checksum of every sample, read by itself after the same seed; empty where a second reading differs."""
+        pairs = ((self._content(number), self._content(number)) for number in range(len(self)))
+        return [first if first == again else "" for first, again in pairs]
+
+    def _content(self, number: int) -> str:
+        seed_all(0)
+        return _digest(leaves(super().batch(np.array([number], dtype=np.int64))))
 
 
 class Witness:
@@ -149,7 +150,8 @@ class Witness:
     def on_checkpoint(self, step: int) -> None:
         """Write all down; buffers have just been averaged."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        layers = {name: module for name, module in self._model.named_modules() if isinstance(module, _BatchNorm)}
+        modules = self._model.named_modules()
+        layers = {name: m for name, m in modules if isinstance(m, _BatchNorm) and m.training}  # not those frozen
         content = {
             "epochs": self._epochs,
             "contents": self._contents,

@@ -70,6 +70,19 @@ class _Noisy(_Source):
         return x + 0.1 * torch.randn_like(x), y
 
 
+class _OwnGenerator(_Source):
+    generator = torch.Generator()
+
+    def batch(self, indices: Indices) -> Any:
+        x, y = self.rows.batch(indices)
+        return x + 0.1 * torch.randn(x.shape, generator=self.generator), y
+
+
+def own_generator() -> Data:
+    """Random augmentation that no seed of the training reaches."""
+    return Data(_OwnGenerator(), rows().evaluation)
+
+
 def of_rank() -> Data:
     """One sample, which no check at the start looks at, is another on rank 1."""
     return Data(_OfRank(), rows().evaluation)

@@ -95,6 +95,12 @@ def test_duplicates_in_the_source_are_told(tmp_path: Path) -> None:
     assert "duplicates" in row["why"]
 
 
+def test_augmentation_by_a_generator_of_its_own_is_alike_on_all_ranks_and_not_resumed(tmp_path: Path) -> None:
+    code, rows = prove(tmp_path, "rows.toml", "samples,draws,resume", "--data.source", f"{FAULTS}:own_generator")
+    assert (code, verdicts(rows)) == (1, ["cannot be shown", "not shown", "not shown"])
+    assert "a generator of its own" in rows[0]["why"]
+
+
 def test_random_augmentation_is_drawn_by_each_rank_and_keeps_numbers_from_being_compared(tmp_path: Path) -> None:
     code, rows = prove(tmp_path, "rows.toml", "numbers,draws", "--data.source", f"{FAULTS}:noisy")
     assert (code, verdicts(rows)) == (0, ["cannot be shown", "shown"])
