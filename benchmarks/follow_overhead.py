@@ -27,7 +27,7 @@ from hpc_dl.settings import CheckpointSettings, DeviceSettings, ExchangeSettings
 
 WIDTH, LAYERS, LOCAL_BATCH = 448, 4, 64
 SETTINGS = Settings(
-    log=LogSettings(progress="none", window_steps=10, warmup_steps=0), checkpoint=CheckpointSettings(last=False)
+    log=LogSettings(progress="none", window_steps=10, warmup_steps=0), checkpoint=CheckpointSettings(at_end=False)
 )
 
 
