@@ -127,6 +127,7 @@ def _cost_seconds(session: Session, steps: int = 5000) -> float:
         for number in range(steps):
             for phase in PHASES:
                 recorder.timer.lap(phase)
+            recorder.timer.end_step()
             recorder.step(number, 0, 1, torch.ones(()), 0.1)
         recorder.settle()
         return (time.perf_counter() - begun) / steps
