@@ -160,7 +160,7 @@ def test_a_metric_that_is_none_of_the_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(HpcDlError, match=r"(?s)schedule.metric.*mse_loss"):
         train(settings(tmp_path / "1", schedule=schedule), {})
     with pytest.raises(HpcDlError, match=r"(?s)best.metric.*no such metric"):
-        train(settings(tmp_path / "2", best=BestSettings("accurracy")), {})
+        train(settings(tmp_path / "2", best=BestSettings("acuracy")), {})
     with pytest.raises(HpcDlError, match=r"name one of the run's in schedule\.metric"):
         train(settings(tmp_path / "3", schedule=replace(schedule, metric="")), {})
 
