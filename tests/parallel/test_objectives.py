@@ -42,7 +42,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(1, "single", tmp_path_factory.mktemp("one"))
 
 
-@pytest.fixture(scope="module", params=[("horovod", 2), ("torch", 2), ("horovod", 4), ("torch", 4)], ids=str)
+@pytest.fixture(scope="module", params=[("horovod", 2), ("torch", 4)], ids=str)
 def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     engine, ranks = request.param
     return trained(ranks, engine, tmp_path_factory.mktemp("several"))

@@ -34,7 +34,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parallel
-@pytest.mark.parametrize(("engine", "ranks"), [("horovod", 2), ("torch", 2), ("horovod", 4)])
+@pytest.mark.parametrize(("engine", "ranks"), [("torch", 2), ("horovod", 4)])
 def test_all_ranks_together_take_the_samples_of_one_process(
     engine: str, ranks: int, one: dict[str, Any], tmp_path: Path
 ) -> None:

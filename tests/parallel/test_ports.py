@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.parallel, pytest.mark.slow]
 
 TOLERANCES = {"lbfgs": 1e-6}
 EMA = "hpc_dl.training.hooks:Ema"
-STARTS = [("single", 1), ("horovod", 2), ("torch", 2), ("horovod", 4), ("torch", 4)]
+STARTS = [("single", 1), ("horovod", 2), ("torch", 4)]
 
 
 def run_all(engine: str, ranks: int, folder: Path) -> Path:
