@@ -29,6 +29,10 @@ class Together:
         self.counted = True
         """Do this rank's samples count?"""
 
+    def __deepcopy__(self, memo: Any) -> Together:
+        """Copies of a model, as averaged weights are, stay among the same ranks: an engine cannot be copied."""
+        return self
+
     @contextlib.contextmanager
     def absent(self) -> Iterator[None]:
         """This rank's samples are stand-ins: it takes part in every sum and adds nothing.

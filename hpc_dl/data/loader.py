@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -20,7 +21,7 @@ Place = Callable[[Batch], Batch]
 Together = Callable[[Iterable[Any]], Iterator[Any]]
 
 
-class Batches:
+class Batches(ABC):
     """The batches of this rank, an epoch for each iteration. `samples` and `global_samples` tell of the latest how many
     samples this rank and all ranks have in it."""
 
@@ -34,7 +35,12 @@ class Batches:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        raise NotImplementedError
+        self.epoch += 1
+        return self.read(self.epoch - 1)
+
+    @abstractmethod
+    def read(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from a step on."""
 
 
 class Numbered(Batches):
@@ -64,9 +70,8 @@ class Numbered(Batches):
     def __len__(self) -> int:
         return self._plan.steps_per_epoch
 
-    def __iter__(self) -> Iterator[Batch]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        for (part,), samples in self._loader.epoch(epoch):
+    def read(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        for (part,), samples in self._loader.epoch(epoch, first_step):
             self.samples, self.global_samples = part.samples, samples
             yield self._place(part.batch)
 
@@ -110,13 +115,15 @@ class Streamed(Batches):
             worker_init_fn=outlive_sigterm if workers else None,
         )
 
-    def __iter__(self) -> Iterator[Batch]:
-        epoch, self.epoch, steps = self.epoch, self.epoch + 1, 0
+    def read(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """A stream cannot skip: batches before the first step are read and dropped."""
+        steps = 0
         with withheld():
             own = iter(self._loader)
         for batch in self._together(own):
             steps += 1
-            yield self._place(batch)
+            if steps > first_step:
+                yield self._place(batch)
         if self._rank == 0:
             used = steps * self.global_samples
             print(f"hpc-dl: epoch {epoch} of a stream: {used} samples, each at most once", flush=True)
@@ -169,3 +176,18 @@ def make_batches(
         drop_last=drop_last,
     )
     return Numbered(dataset, plan, collate or default_collate, workers, place)
+
+
+def begin(batches: Iterable[Any] | Callable[[int], Iterable[Any]], epoch: int, first: int) -> tuple[Iterator[Any], int]:
+    """The batches of an epoch, and how many of them are before number `first` and to be dropped.
+
+    `Batches`, and a function of the first number, begin there; others are told the epoch where they have a method
+    `set_epoch`.
+    """
+    if isinstance(batches, Batches):
+        return batches.read(epoch, first), 0
+    if callable(batches):
+        return iter(batches(first)), 0
+    if hasattr(batches, "set_epoch"):
+        batches.set_epoch(epoch)
+    return iter(batches), first

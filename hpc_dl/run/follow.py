@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from hpc_dl.comm import compare
 from hpc_dl.comm.agreement import compare_tensors, is_due
+from hpc_dl.data.loader import begin
 from hpc_dl.errors import HpcDlError
 from hpc_dl.run.between import Stopped
 from hpc_dl.run.closing import close_with
@@ -113,11 +114,13 @@ class Follow(Telling):
         """The batches of an epoch that are left, until they or the run end: with them, epochs are known and resumed.
 
         Args:
-            batches: As many on all ranks, of any kind. In an epoch that is resumed, those drawn before are read and
-                dropped; a function of the number of the first one can do better.
+            batches: As many on all ranks, of any kind; told the epoch where it has a method `set_epoch`. In an epoch
+                that is resumed, `session.loader` and a function of the number of the first one begin there; of others
+                those drawn before are read and dropped.
         """
         first = self._reading = self._drawn.batches
-        left = iter(batches(first)) if callable(batches) else itertools.islice(batches, first, None)
+        left, behind = begin(batches, self.position.epoch, first)
+        left = itertools.islice(left, behind, None)
         for number in itertools.count(first):
             self._settle()
             if self._at_last_step() or self._closed:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
-from hpc_dl.data.loader import Batches
+from hpc_dl.data.loader import Batches, begin
 from hpc_dl.errors import HpcDlError
 from hpc_dl.run.between import Between, Stopped
 from hpc_dl.run.phases import Phases
@@ -58,16 +58,14 @@ class Loop(Between):
 
         Args:
             batches: As many on all ranks, of any kind; told the epoch where it has a method `set_epoch`. In an epoch
-                that is resumed, those of the steps done are read and dropped; a function of the first step can do
-                better. Random numbers are seeded before each is read.
+                that is resumed, `session.loader` and a function of the first step begin behind the steps done; of
+                others these are read and dropped. Random numbers are seeded before each is read.
         """
         first = self.position.epoch_samples // self._course.global_batch
         last = self._course.steps_per_epoch
-        if hasattr(batches, "set_epoch"):
-            batches.set_epoch(self.position.epoch)
         self._seeds.batch(self.position.epoch, 0)
-        left = iter(batches(first) if callable(batches) else batches)
-        for number in range(0 if callable(batches) else first):
+        left, behind = begin(batches, self.position.epoch, first)
+        for number in range(behind):
             self._seeds.batch(self.position.epoch, number)
             next(left, None)
         self._whole = False

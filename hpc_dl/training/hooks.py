@@ -25,6 +25,7 @@ from hpc_dl.errors import HpcDlError
 from hpc_dl.run.states import Stateful
 from hpc_dl.session import Session
 from hpc_dl.training.imports import call_path
+from hpc_dl.training.mismatch import told
 
 METHODS = ("on_epoch", "on_step", "on_evaluation", "on_checkpoint")
 
@@ -70,8 +71,8 @@ class Hooks:
             except HpcDlError:
                 raise
             except Exception as error:
-                what = f"{type(error).__name__}: {error}"
-                raise HpcDlError(f"{method} of the hook {path}", what, "correct the hook; see above") from error
+                what = f"{type(error).__name__}: {told(error)}"
+                raise HpcDlError(f"{method} of the hook {path}", what, "correct the hook") from error
 
     def states(self) -> dict[str, Stateful]:
         """What goes into checkpoints, by path."""

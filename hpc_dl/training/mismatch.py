@@ -36,7 +36,7 @@ class Stage:
         except torch.OutOfMemoryError:
             raise
         except WRONG as error:
-            raise self.mismatch(name, _told(error)) from error
+            raise self.mismatch(name, told(error)) from error
 
     def mismatch(self, name: str, what: str) -> HpcDlError:
         return HpcDlError(
@@ -47,7 +47,7 @@ class Stage:
         )
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """The library's first line, and the last place outside of torch."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
     where = frames[-1]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -248,6 +249,40 @@ def test_a_loader_tells_the_size_of_a_ragged_batch(tmp_path: Path) -> None:
                     run.record(batch.double().mean())
         assert run.position.samples == 20
     assert [window.samples for window in read_run(tmp_path).windows] == [4, 4, 2, 4, 4, 2]
+
+
+@pytest.mark.parametrize("kind", [hpc_dl.Run, hpc_dl.Follow])
+def test_a_loader_goes_on_in_the_epoch_that_is_resumed_and_reads_nothing_twice(kind: Any, tmp_path: Path) -> None:
+    class Counting(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 12
+
+        def __getitem__(self, number: int) -> int:
+            asked.append(number)
+            return number
+
+    def run(steps: int, folder: Path) -> list[list[int]]:
+        seen = []
+        with hpc_dl.start(device=CPU) as session:
+            model, optimizer = small(session)
+            loader = session.loader(Counting(), global_batch=4)
+            options = {"global_batch": 4, "steps": steps, "folder": folder, "settings": QUIET}
+            state = {"model": model}
+            made = kind(session, state, **options) if kind is hpc_dl.Run else kind(session, model, optimizer, **options)
+            with made as run:
+                while not run.over:
+                    for batch in run.steps(loader) if kind is hpc_dl.Run else run.batches(loader):
+                        seen.append(batch.tolist())
+                        model(torch.ones(1, 2)).sum().backward()
+                        optimizer.step()
+        return seen
+
+    asked: list[int] = []
+    whole = run(7, tmp_path / "whole")
+    assert whole[:3] != whole[3:6]
+    asked.clear()
+    assert run(5, tmp_path / "cut") + run(7, tmp_path / "cut") == whole
+    assert len(asked) == 7 * 4
 
 
 @pytest.mark.parallel

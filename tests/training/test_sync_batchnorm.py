@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,14 @@ def test_a_wrong_dimension_is_still_refused() -> None:
     layer = convert(nn.BatchNorm1d(3), Twins())
     with pytest.raises(ValueError, match="expected 2D or 3D input"):
         layer(torch.zeros(1, 3, 4, 4))
+
+
+def test_a_model_that_normalises_over_ranks_can_be_averaged() -> None:
+    """AveragedModel copies it; the ranks, and their engine, are not copied."""
+    model = nn.Sequential(nn.BatchNorm1d(2))
+    engine = SingleEngine()
+    engine.world_size = 2  # type: ignore[misc]
+    engine.group = threading.Lock()  # type: ignore[attr-defined]  # as of what an engine holds: no copy of it exists
+    model = convert(model, engine)
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    assert together_of(averaged) is together_of(model)
